@@ -1,0 +1,36 @@
+"""`raylottery ls`: the sweeps of a store."""
+
+from __future__ import annotations
+
+from raylottery.cli import render
+from raylottery.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+
+
+def ls(*, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """List the sweeps of a store."""
+    from raylottery.driver.stored import stored_plan
+    from raylottery.store import Store
+
+    opened = Store.existing(store)
+    rows = []
+    for name in opened.sweeps():
+        plan = stored_plan(name, opened)
+        states = [plan.state(lineage) for lineage in plan.lineages]
+        rows.append(
+            {
+                "sweep": name,
+                "arms": len({lineage.arm.id for lineage in plan.lineages}),
+                "seeds": len({lineage.seed for lineage in plan.lineages}),
+                "lineages": len(states),
+                "done": states.count("done"),
+                "failed": states.count("failed"),
+                "rounds": len(plan.rounds),
+                "rounds_done": len(plan.rounds) - len(plan.todo),
+            }
+        )
+    if json:
+        render.json(rows)
+    elif rows:
+        render.table(rows)
+    else:
+        render.lines(f"no sweep in {store} yet: raylottery run SWEEP.yaml --store {store}")

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+DEFAULT_STORE = "./results"
+
+StoreOption = Annotated[
+    str,
+    Parameter(
+        name="--store",
+        env_var="RAYLOTTERY_STORE",
+        help="Where results live: a path, or a URI such as s3://bucket/folder.",
+    ),
+]
+SetOption = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        negative="",
+        help="Override a field of the sweep file, as prune.rounds=3; may be repeated.",
+    ),
+]
+JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead.")]

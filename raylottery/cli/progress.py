@@ -1,0 +1,172 @@
+"""How a run looks while it goes: a board in a terminal, a diary in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from raylottery.cli.render import duration
+from raylottery.spec import Lineage
+
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from raylottery.driver.plan import Plan
+
+
+class Tally:
+    """Counts what a run has done so far."""
+
+    def __init__(self):
+        self.plan: Plan | None = None
+        self.began = time.monotonic()
+        self.done: set[str] = set()
+        self.trained = 0
+        self.running: set[str] = set()
+        self.failed: set[str] = set()
+
+    def open(self, plan: Plan) -> None:
+        self.plan = plan
+        self.done = set(plan.done)
+        self.began = time.monotonic()
+
+    def add(self, key: str) -> None:
+        if key not in self.done:
+            self.trained += 1
+        self.done.add(key)
+
+    def of(self, lineage: Lineage) -> tuple[int, int]:
+        """A lineage's rounds: done, and all."""
+        return sum(round.key in self.done for round in lineage.rounds), len(lineage.rounds)
+
+    def line(self) -> str:
+        """Rounds done, rate, time left."""
+        total = len(self.plan.rounds)
+        elapsed = time.monotonic() - self.began
+        text = f"{len(self.done & self.plan.rounds.keys())}/{total} rounds"
+        if self.trained:
+            rate = self.trained / elapsed
+            left = total - len(self.done & self.plan.rounds.keys())
+            text += f", {60 * rate:.0f} a minute"
+            text += f", {duration(left / rate)} left" if left else ""
+        return text
+
+
+class Diary:
+    """A plain line for each event worth one; nothing that moves."""
+
+    EVERY_S = 10.0
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
+        self.tally = Tally()
+        self.said = 0.0
+
+    def opened(self, plan: Plan, seats: int, place: str) -> None:
+        self.tally.open(plan)
+        self.said = time.monotonic()
+        self.say(opening(plan, seats, place))
+
+    def started(self, lineage: Lineage) -> None:
+        self.tally.running.add(lineage.id)
+
+    def trained(self, lineage: Lineage, key: str) -> None:
+        self.tally.add(key)
+
+    def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
+        self.tally.running.discard(lineage.id)
+        if event == "failed":
+            self.say(f"failed: {lineage.arm.label}, seed {lineage.seed} ({lineage.id}): {error}")
+        elif event == "done":
+            self.say(f"{lineage.arm.label}, seed {lineage.seed}: done. {self.tally.line()}")
+
+    def stopping(self) -> None:
+        self.say(STOPPING)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self.said >= self.EVERY_S:
+            self.said = now
+            self.say(self.tally.line())
+
+
+class Board:
+    """Arms by seeds, redrawn in place."""
+
+    def __init__(self, show: Callable[[RenderableType], None], say: Callable[[str], None]):
+        self.show = show
+        self.say = say
+        self.tally = Tally()
+        self.note = ""
+        self.drawn = 0.0
+
+    def opened(self, plan: Plan, seats: int, place: str) -> None:
+        self.tally.open(plan)
+        self.say(opening(plan, seats, place))
+        self.draw()
+
+    def started(self, lineage: Lineage) -> None:
+        self.tally.running.add(lineage.id)
+
+    def trained(self, lineage: Lineage, key: str) -> None:
+        self.tally.add(key)
+
+    def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
+        self.tally.running.discard(lineage.id)
+        if event == "failed":
+            self.tally.failed.add(lineage.id)
+            self.say(f"failed: {lineage.arm.label}, seed {lineage.seed} ({lineage.id}): {error}")
+
+    def stopping(self) -> None:
+        self.note = STOPPING
+
+    def tick(self) -> None:
+        if time.monotonic() - self.drawn > 0.25:
+            self.draw()
+
+    def draw(self) -> None:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        self.drawn = time.monotonic()
+        plan = self.tally.plan
+        seeds = sorted({lineage.seed for lineage in plan.lineages})
+        table = Table(box=None, pad_edge=False, padding=(0, 2))
+        table.add_column("arm")
+        for seed in seeds:
+            table.add_column(f"seed {seed}", justify="right")
+        rows: dict[str, dict[int, Text]] = {}
+        labels = {lineage.arm.id: lineage.arm.label for lineage in plan.lineages}
+        for lineage in plan.lineages:
+            rows.setdefault(lineage.arm.id, {})[lineage.seed] = self.cell(lineage)
+        for arm, cells in rows.items():
+            table.add_row(Text(labels[arm]), *(cells.get(seed, Text("")) for seed in seeds))
+        self.show(Group(table, Text(self.tally.line()), Text(self.note)))
+
+    def cell(self, lineage: Lineage):
+        from rich.text import Text
+
+        done, total = self.tally.of(lineage)
+        if lineage.id in self.tally.failed:
+            return Text(f"{done}/{total} failed", style="red")
+        if lineage.id in self.tally.running:
+            return Text(f"{done}/{total}", style="bold yellow")
+        return Text(f"{done}/{total}", style="green" if done == total else "dim")
+
+
+STOPPING = (
+    "stopping: the running rounds are finished first; Ctrl-C again stops at once "
+    "(no finished round is lost either way)"
+)
+
+
+def opening(plan: Plan, seats: int, place: str) -> str:
+    """What a run sets out to do."""
+    lineages = sum(bool(plan.unfinished(lineage)) for lineage in plan.lineages)
+    return (
+        f"{plan.sweep.name}: {len(plan.todo)} rounds of {lineages} lineages to train "
+        f"({len(plan.rounds) - len(plan.todo)} done), {seats} at a time, on {place}"
+    )

@@ -1,0 +1,137 @@
+"""The only module that writes to the terminal: tables, live progress, plain lines for pipes, JSON."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raylottery.driver.plan import Plan
+    from raylottery.driver.watch import Result, Watcher
+    from raylottery.spec import Lineage
+
+
+PIPE_WIDTH = 200
+"""Columns for tables that no terminal wraps, so that a pipe never cuts them."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def lines(*texts: str) -> None:
+    for text in texts:
+        console().print(text, markup=False, soft_wrap=True)
+
+
+def error(message: str) -> None:
+    console(stderr=True).print(f"raylottery: {message}", markup=False, soft_wrap=True)
+
+
+def json(value: Any) -> None:
+    sys.stdout.write(jsonlib.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+    """Rows of plain values under their names."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2))
+    for name in rows[0]:
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        drawn.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        drawn.add_row(*(Text(cell(value)) for value in row.values()))
+    console().print(drawn)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def grid(plan: Plan) -> None:
+    """Arms by seeds: how many rounds of each lineage are done."""
+    seeds = sorted({lineage.seed for lineage in plan.lineages})
+    arms: dict[str, dict[str, Any]] = {}
+    for lineage in plan.lineages:
+        row = arms.setdefault(lineage.arm.id, {"arm": lineage.arm.label})
+        row[f"seed {lineage.seed}"] = progress(plan, lineage)
+    table([{"arm": row["arm"], **{f"seed {s}": row.get(f"seed {s}") for s in seeds}}
+           for row in arms.values()])  # fmt: skip
+
+
+def progress(plan: Plan, lineage: Lineage) -> str:
+    total = len(lineage.rounds)
+    done = total - len(plan.unfinished(lineage))
+    state = plan.state(lineage)
+    return f"{done}/{total}" + (" failed" if state == "failed" else "")
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def findings(found: Sequence[Any]) -> None:
+    for what, sound, text in found:
+        lines(f"{'ok   ' if sound else 'WRONG'}  {what}: {text}")
+
+
+def finished(result: Result, store: str) -> None:
+    """What a run came to, and what to do next."""
+    plan, ledger, name = result.plan, result.ledger, result.plan.sweep.name
+    if ledger.trained:
+        lines(
+            f"trained {len(ledger.trained)} rounds in {duration(result.seconds)}; start "
+            f"{ledger.startup_s:.1f} s, first imports of torch "
+            f"{' + '.join(f'{s:.1f}' for s in ledger.import_s.values())} s",
+            f"overhead: {ledger.overhead:.1%} of {duration(ledger.worker_s)} of worker time was "
+            f"spent outside training",
+        )
+    for lineage, first_line in result.failures.items():
+        lines(f"failed: {lineage}: {first_line}")
+    if result.failures:
+        lines("try only those again with --only failed; their logs are in "
+              f"{store}/sweeps/{name}/logs")  # fmt: skip
+    if result.interrupted:
+        lines(f"interrupted: {len(plan.todo)} rounds are left; run the same command to go on")
+        return
+    if not ledger.trained and not result.failures:
+        lines(f"nothing to train: all {len(plan.rounds)} rounds of {name} are in {store}")
+    if not plan.todo:
+        from raylottery.analysis import load, summary
+
+        table(summary(load(name, store=store)).to_rows(), title=f"{name}: score by density")
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Iterator[Watcher]:
+    """A watcher that suits where the output goes: live in a terminal, lines in a pipe, or silent."""
+    from raylottery.cli.progress import Board, Diary
+
+    if quiet:
+        yield Diary(say=lambda text: None)
+    elif sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=console(), refresh_per_second=4, transient=True) as live:
+            yield Board(show=live.update, say=lambda text: live.console.print(text, markup=False))
+    else:
+        yield Diary(say=lines)

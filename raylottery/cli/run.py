@@ -1,0 +1,84 @@
+"""`raylottery run`: train what is not done of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from raylottery.cli import render
+from raylottery.cli.options import DEFAULT_STORE, JsonOption, SetOption, StoreOption
+
+
+def run(
+    sweep: Annotated[Path, Parameter(help="The sweep file.")],
+    /,
+    *,
+    store: StoreOption = DEFAULT_STORE,
+    address: Annotated[
+        str | None, Parameter(help="A running Ray cluster, as HOST:PORT; without it, a local Ray.")
+    ] = None,
+    set_: SetOption = (),
+    max_concurrent: Annotated[
+        int | None, Parameter(help="The most lineages to train at a time.")
+    ] = None,
+    inline: Annotated[
+        bool, Parameter(negative="", help="Train in this process, without Ray.")
+    ] = False,
+    only: Annotated[
+        Literal["failed"] | None, Parameter(help="Train only the lineages that failed before.")
+    ] = None,
+    replace: Annotated[
+        bool,
+        Parameter(negative="", help="Give the sweep's name to this file, though its trainer differs."),
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Train what is not done of a sweep; safe to repeat.
+
+    Ctrl-C once finishes the running rounds and writes the tables; twice stops at once. Run it again to
+    go on.
+    """
+    from raylottery.driver.run import run as conduct
+    from raylottery.errors import UsageError
+    from raylottery.spec import read_sweep
+    from raylottery.store import Store
+
+    if max_concurrent is not None and max_concurrent < 1:
+        raise UsageError(f"--max-concurrent {max_concurrent}: at least one lineage must train")
+    spec = read_sweep(sweep, set_)
+    opened = Store.open(store)
+    with render.watching(quiet=json) as watcher:
+        result = conduct(
+            spec,
+            opened,
+            watcher,
+            address=address,
+            inline=inline,
+            max_concurrent=max_concurrent,
+            only_failed=only == "failed",
+            replace=replace,
+        )
+    ledger = result.ledger
+    if json:
+        render.json(
+            {
+                "sweep": spec.name,
+                "store": store,
+                "rounds": len(result.plan.rounds),
+                "rounds_trained": len(ledger.trained),
+                "rounds_to_do": len(result.plan.todo),
+                "failed": result.failures,
+                "interrupted": result.interrupted,
+                "seconds": result.seconds,
+                "startup_seconds": ledger.startup_s,
+                "import_seconds": ledger.import_s,
+                "worker_seconds": ledger.worker_s,
+                "training_seconds": ledger.training_s,
+                "overhead": ledger.overhead,
+            }
+        )
+    else:
+        render.finished(result, store)
+    return result.exit_code

@@ -1,0 +1,71 @@
+"""The driver's side of the store: the sweep's own folder, derived from the rounds.
+
+Tables are rewritten while a sweep runs, but no more often than every ten seconds and for no more than a
+fiftieth of its time; curves and layers, which are long, at the end or at an interrupt alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from raylottery.driver.plan import Plan
+from raylottery.driver.provenance import provenance
+from raylottery.errors import UsageError
+from raylottery.spec import dump_sweep
+from raylottery.store import Record, Store, layout, tables
+
+
+EVERY_S = 10.0
+SHARE = 0.02
+
+
+class Gatherer:
+    """Collects the records of a plan's rounds and writes the sweep's tables from them."""
+
+    def __init__(self, plan: Plan, store: Store):
+        self.plan = plan
+        self.store = store
+        self.name = plan.sweep.name
+        self.records: dict[str, Record] = {}
+        self.began = self.last = time.monotonic()
+        self.spent = 0.0
+
+    def open(self) -> None:
+        """Say what the sweep is, before anything of it is trained."""
+        files = self.store.files
+        files.write_if_changed(layout.sweep_file(self.name), dump_sweep(self.plan.sweep).encode())
+        files.write(
+            layout.provenance(self.name), (json.dumps(provenance(), indent=2) + "\n").encode()
+        )
+        self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))
+
+    def tick(self) -> None:
+        """Rewrite the rounds table if it is time to."""
+        now = time.monotonic()
+        if now - self.last >= EVERY_S and self.spent <= SHARE * (now - self.began):
+            self.write_rounds()
+
+    def write_rounds(self) -> None:
+        begun = time.monotonic()
+        self._collect()
+        rounds = tables.build_rounds(self.name, self.plan.lineages, self.records)
+        self._write("rounds", rounds)
+        self.last = time.monotonic()
+        self.spent += self.last - begun
+
+    def write_all(self) -> None:
+        """All tables, as the store has the rounds now."""
+        self.write_rounds()
+        lineages = self.plan.lineages
+        self._write("lineages", tables.build_lineages(self.name, lineages))
+        self._write("curves", tables.build_curves(self.store, self.name, lineages, self.records))
+        self._write("layers", tables.build_layers(self.store, self.name, lineages, self.records))
+        self._write("failures", tables.build_failures(self.store, self.name, lineages))
+
+    def _collect(self) -> None:
+        missing = [key for key in self.plan.rounds if key not in self.records]
+        self.records |= self.store.records(missing)
+
+    def _write(self, table: str, rows) -> None:
+        tables.write_table(self.store.files, layout.table(self.name, table), rows)

@@ -1,0 +1,107 @@
+"""What a sweep asks for, against what its store holds: `plan` prints it, `run` does it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from raylottery.spec import Lineage, Round, Sweep, lineages
+from raylottery.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Every lineage of a sweep, and which of its rounds the store holds."""
+
+    sweep: Sweep
+    lineages: tuple[Lineage, ...]
+    done: frozenset[str]
+    """Keys of rounds that have a record."""
+    failures: Mapping[str, Sequence[Mapping]]
+    """Notes of what went wrong at the round a lineage has to train next, by its key."""
+
+    @cached_property
+    def rounds(self) -> dict[str, Round]:
+        """The distinct rounds of the sweep by key."""
+        return {r.key: r for lineage in self.lineages for r in lineage.rounds}
+
+    @cached_property
+    def todo(self) -> tuple[Round, ...]:
+        """The distinct rounds that have no record."""
+        return tuple(r for key, r in self.rounds.items() if key not in self.done)
+
+    @cached_property
+    def extents(self) -> dict[str, tuple[int, ...]]:
+        """For each trunk, the steps whose weights some round of the sweep rewinds to."""
+        steps: dict[str, set[int]] = {}
+        for round in self.rounds.values():
+            if round.rewind_step is not None and round.parent is not None:
+                steps.setdefault(round.trunk, set()).add(round.rewind_step)
+        return {trunk: tuple(sorted(wanted)) for trunk, wanted in steps.items()}
+
+    def unfinished(self, lineage: Lineage) -> tuple[Round, ...]:
+        """The rounds a lineage still has to train, first to last."""
+        return tuple(round for round in lineage.rounds if round.key not in self.done)
+
+    def state(self, lineage: Lineage) -> str:
+        """`done`, `failed`, `begun` or `to do`."""
+        left = self.unfinished(lineage)
+        if not left:
+            return "done"
+        if self.failures.get(left[0].key):
+            return "failed"
+        return "begun" if len(left) < len(lineage.rounds) else "to do"
+
+    @property
+    def shared(self) -> int:
+        """Trainings saved because several lineages have a round in common."""
+        return sum(len(lineage.rounds) for lineage in self.lineages) - len(self.rounds)
+
+
+def make_plan(sweep: Sweep, store: Store | None) -> Plan:
+    """The plan of a sweep; without a store, nothing is done yet."""
+    members = lineages(sweep)
+    keys = {round.key for lineage in members for round in lineage.rounds}
+    done = frozenset(store.done(keys)) if store is not None else frozenset()
+    failures = {}
+    if store is not None:
+        for lineage in members:
+            ahead = next((r.key for r in lineage.rounds if r.key not in done), None)
+            if ahead is not None and ahead not in failures:
+                failures[ahead] = store.failures(ahead)
+    return Plan(sweep=sweep, lineages=members, done=done, failures=failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """What the rounds to do will take."""
+
+    megabytes: float
+    worker_seconds: float | None
+    """None where the store holds no training of this sweep to go by."""
+
+
+def guess(plan: Plan, store: Store | None) -> Guess:
+    """Size from the network's parameters, time from what this sweep's own rounds took so far."""
+    trainers = {lineage.id: lineage.arm.study.trainer for lineage in plan.lineages}
+    parameters = max(trainer.parameters for trainer in trainers.values())
+    trunks = [round for round in plan.todo if round.parent is None]
+    snapshots = sum(1 + len(plan.extents.get(round.key, ())) for round in trunks)
+    stored = 5 * len(plan.todo) + 4 * snapshots  # float32 weights and a byte of mask an entry
+    measured = sample(plan, store) if store is not None else []
+    seconds = None
+    if measured:
+        updates = sum(round.end - round.clock for round in plan.todo)
+        seconds = updates * median(measured)
+    return Guess(megabytes=parameters * stored / 1e6, worker_seconds=seconds)
+
+
+def sample(plan: Plan, store: Store, most: int = 20) -> list[float]:
+    """Seconds an update took in some of the sweep's finished rounds."""
+    done = sorted(plan.done)
+    chosen = done[:: max(1, math.ceil(len(done) / most))]
+    records = [store.record(key) for key in chosen]
+    return [record.seconds / record.result["steps"] for record in records if record is not None]

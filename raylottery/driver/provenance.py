@@ -1,0 +1,50 @@
+"""Where a run came from: versions, machine, command, commit. Nothing secret is read or written."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from raylottery import __version__
+
+
+PACKAGES = ("ray", "torch", "numpy", "pyarrow", "pandas", "gymnasium", "mnist1d")
+
+
+def provenance() -> dict:
+    """What a reader of the tables needs to know about the process that wrote them."""
+    return {
+        "raylottery": __version__,
+        "python": platform.python_version(),
+        "packages": {name: installed(name) for name in PACKAGES},
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "commit": commit(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The git commit of the working folder, marked where there are changes on top; None outside git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return described.stdout.strip() or None

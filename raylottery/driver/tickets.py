@@ -1,0 +1,73 @@
+"""Gets one round's ticket out of a store, for use without raylottery."""
+
+from __future__ import annotations
+
+import json
+
+from raylottery.driver.stored import stored_plan
+from raylottery.errors import NotFoundError, did_you_mean
+from raylottery.spec import Lineage, Round
+from raylottery.store import Store
+
+
+def find_round(name: str, lineage: str, index: int, control: str, store: Store) -> Round:
+    """The round of a stored sweep; `lineage` may be shortened while it stays unique."""
+    plan = stored_plan(name, store)
+    matches = [line for line in plan.lineages if line.id.startswith(lineage)]
+    if len(matches) != 1:
+        what = "no lineage" if not matches else f"{len(matches)} lineages"
+        hint = did_you_mean(lineage, [line.id for line in plan.lineages])
+        raise NotFoundError(f"{what} of sweep {name!r} begin with {lineage!r}. {hint}")
+    return pick(matches[0], index, control)
+
+
+def pick(lineage: Lineage, index: int, control: str) -> Round:
+    """One round of a lineage."""
+    found = [r for r in lineage.rounds if r.index == index and r.control == control]
+    if not found:
+        rounds = sorted({r.index for r in lineage.rounds if r.control == control})
+        if not rounds:
+            hint = did_you_mean(control, sorted({r.control for r in lineage.rounds}))
+            raise NotFoundError(f"lineage {lineage.id} has no control {control!r}. {hint}")
+        raise NotFoundError(
+            f"lineage {lineage.id} has no round {index} for {control!r}: "
+            f"it has {rounds[0]} to {rounds[-1]}"
+        )
+    return found[0]
+
+
+def ticket_file(name: str, lineage: str, index: int, control: str, store: Store) -> bytes:
+    """A safetensors file with the ticket's `start.*` weights, its `mask.*` and the `trained.*` weights.
+
+    Every name after the first dot is the network's own parameter name.
+    """
+    round = find_round(name, lineage, index, control, store)
+    record = store.record(round.key)
+    if record is None:
+        raise NotFoundError(
+            f"round {index} ({control}) of lineage {lineage} is not trained yet: "
+            f"run the sweep again to get it"
+        )
+    from raylottery.lineage import begin, harvest
+    from raylottery.store.tickets import pack
+    from raylottery.trainers import make_trainer
+
+    study = next(
+        line.arm.study
+        for line in stored_plan(name, store).lineages
+        if round.key in {r.key for r in line.rounds}
+    )
+    trained, masks = harvest(round.key, store)
+    start = begin(round, make_trainer(study, gpu=False), store, {})
+    about = {
+        "sweep": name,
+        "key": round.key,
+        "round": str(round.index),
+        "control": round.control,
+        "seed": str(round.seed),
+        "density": repr(record.result["density"]),
+        "metric": record.result["metric"],
+        "score": repr(record.result["score"]),
+        "spec": json.dumps(round.spec, sort_keys=True),
+    }
+    return pack({"start": start.ticket.weights, "mask": masks, "trained": trained}, about)

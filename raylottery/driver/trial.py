@@ -1,0 +1,171 @@
+"""One trial: a whole lineage, trained by whichever process was given it.
+
+The same function runs inside a Ray Tune trial and, with `--inline`, in the driver's own process. What it
+yields are signals for the driver; what it produced is in the store, where the tables are made from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from raylottery.errors import RaylotteryError
+from raylottery.spec import Arm, Lineage, Sweep
+from raylottery.store import Store, layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a worker needs to know to train one lineage."""
+
+    sweep: str
+    store: str
+    lineage: Lineage
+    extents: Mapping[str, Sequence[int]]
+    run: str
+    """Names the driver's run: its stop file ends this trial at the next round's end."""
+
+    def to_json(self) -> dict:
+        """Plain values, as Ray Tune wants its configurations."""
+        arm = self.lineage.arm
+        return {
+            "sweep": self.sweep,
+            "store": self.store,
+            "run": self.run,
+            "seed": self.lineage.seed,
+            "arm": {
+                "id": arm.id,
+                "label": arm.label,
+                "study": arm.study.model_dump_json(),
+            },
+            "lineage": self.lineage.id,
+            "extents": {trunk: list(steps) for trunk, steps in self.extents.items()},
+        }
+
+    @classmethod
+    def from_json(cls, config: Mapping) -> Task:
+        arm = Arm(
+            id=config["arm"]["id"],
+            label=config["arm"]["label"],
+            values={},
+            study=Sweep.model_validate_json(config["arm"]["study"]),
+        )
+        return cls(
+            sweep=config["sweep"],
+            store=config["store"],
+            run=config["run"],
+            lineage=Lineage(arm=arm, seed=config["seed"], id=config["lineage"]),
+            extents=config["extents"],
+        )
+
+
+def train(task: Task) -> Iterator[dict]:
+    """Train the lineage's unfinished rounds: a signal for each, then one that says how it ended.
+
+    A failure is noted in the store. One that trying again cannot mend is told by the last signal;
+    any other is raised.
+    """
+    began = time.time()
+    from raylottery.lineage import Busy, RoundFailed, grow
+    from raylottery.trainers import make_trainer
+
+    def signal(event: str, **more: object) -> dict:
+        return {
+            "event": event,
+            "lineage": task.lineage.id,
+            "worker": f"{platform.node()}:{os.getpid()}",
+            "began": began,
+            "import_s": imported - began,
+            "now": time.time(),
+            **more,
+        }
+
+    imported = time.time()
+    store = Store.open(task.store)
+    journal = Journal(store, task)
+    stop_file = layout.stop(task.sweep, task.run)
+    lineage = task.lineage
+    try:
+        trainer = make_trainer(lineage.arm.study, gpu=lineage.arm.study.resources.gpus > 0)
+        journal.add(f"{lineage.arm.label}, seed {lineage.seed}, on {trainer.device}")
+        rounds = grow([lineage], trainer, store, sweep=task.sweep, extents=task.extents)
+        while True:
+            if store.files.exists(stop_file):
+                yield signal("stopped")
+                return
+            try:
+                round, record = next(rounds)
+            except StopIteration:
+                break
+            result = record.result
+            journal.add(
+                f"round {round.index} {round.control}: density {result['density']:.4f}, "
+                f"{result['metric']} {result['score']:.4f}, {record.seconds:.2f} s"
+            )
+            yield signal("round", key=round.key, seconds=record.seconds)
+        yield signal("done")
+    except Busy as busy:
+        journal.add(str(busy))
+        yield signal("busy")
+    except RoundFailed as failure:
+        cause = failure.__cause__
+        note_failure(store, task, failure, journal)
+        if isinstance(cause, RaylotteryError):
+            yield signal("failed", error=str(failure))
+        else:
+            raise
+    finally:
+        journal.close()
+
+
+def note_failure(store: Store, task: Task, failure: RoundFailed, journal: Journal) -> None:
+    """Keep what went wrong beside the round it went wrong in, and in the lineage's log."""
+    cause = failure.__cause__
+    journal.add("".join(traceback.format_exception(cause)).rstrip())
+    store.fail(
+        failure.round.key,
+        {
+            "sweep": task.sweep,
+            "lineage": task.lineage.id,
+            "control": failure.round.control,
+            "round": failure.round.index,
+            "error": type(cause).__name__,
+            "first_line": (str(cause).splitlines() or [""])[0],
+            "log": layout.log(task.sweep, task.lineage.id),
+            "at": datetime.now(UTC).isoformat(),
+        },
+    )
+
+
+class Journal(logging.Handler):
+    """The lineage's log, written whole into the store at each entry and kept there.
+
+    It also takes what the library's own loggers say while the lineage is trained.
+    """
+
+    def __init__(self, store: Store, task: Task):
+        super().__init__(logging.INFO)
+        self.files = store.files
+        self.path = layout.log(task.sweep, task.lineage.id)
+        self.text = self.files.read(self.path).decode() if self.files.exists(self.path) else ""
+        logger = logging.getLogger("raylottery")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+
+    def add(self, line: str) -> None:
+        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        self.text += f"{at} {line}\n"
+        self.files.write(self.path, self.text.encode())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.add(record.getMessage())
+
+    def close(self) -> None:
+        logging.getLogger("raylottery").removeHandler(self)
+        super().close()

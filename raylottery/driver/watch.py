@@ -1,0 +1,89 @@
+"""What a run tells whoever watches it, and what it comes to in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from raylottery.driver.plan import Plan
+from raylottery.spec import Lineage
+
+
+class Watcher(Protocol):
+    """Shows a run as it goes; the command line has one for terminals and one for pipes."""
+
+    def opened(self, plan: Plan, seats: int, place: str) -> None:
+        """The run begins: `seats` lineages at a time, at `place`."""
+        ...
+
+    def started(self, lineage: Lineage) -> None: ...
+
+    def trained(self, lineage: Lineage, key: str) -> None:
+        """A round was committed."""
+        ...
+
+    def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
+        """A lineage ended: `done`, `stopped`, `busy` or `failed`."""
+        ...
+
+    def stopping(self) -> None:
+        """The user asked to stop: running rounds are finished, nothing more is started."""
+        ...
+
+    def tick(self) -> None:
+        """Called a few times a second."""
+        ...
+
+
+@dataclass
+class Ledger:
+    """How the workers' time was spent, from the signals of the trials.
+
+    A worker's time runs from the start of its first lineage to the end of its last, waits between them
+    included, less its own first import of torch.
+    """
+
+    startup_s: float = 0.0
+    """Ray's start, before any worker's time."""
+    trained: set[str] = field(default_factory=set)
+    training_s: float = 0.0
+    import_s: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def read(self, signal: dict) -> None:
+        worker = signal["worker"]
+        first, last = self.spans.get(worker, (signal["began"], signal["now"]))
+        self.spans[worker] = (min(first, signal["began"]), max(last, signal["now"]))
+        self.import_s.setdefault(worker, signal["import_s"])
+        if signal["event"] == "round":
+            self.training_s += signal["seconds"]
+            self.trained.add(signal["key"])
+
+    @property
+    def worker_s(self) -> float:
+        spans = sum(last - first for first, last in self.spans.values())
+        return spans - sum(self.import_s.values())
+
+    @property
+    def overhead(self) -> float:
+        """The share of worker time spent outside training."""
+        return 1 - self.training_s / self.worker_s if self.worker_s > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a run ended."""
+
+    plan: Plan
+    """As the store stands after it."""
+    ledger: Ledger
+    seconds: float
+    interrupted: bool
+    failures: dict[str, str]
+    """The first line of what went wrong, by lineage."""
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
+        return 1 if self.failures else 0

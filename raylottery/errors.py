@@ -1,0 +1,52 @@
+"""What can go wrong, by who can mend it. Every message ends with what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RaylotteryError(Exception):
+    """An error that names its cause and its mend; shown without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(RaylotteryError):
+    """A command line, a sweep or a store that cannot be meant: refused before anything starts."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """A sweep file that is refused, with the place in the file where it went wrong."""
+
+    def __init__(self, problem: str, *, file: str | None = None, line: int | None = None):
+        self.problem = problem
+        self.file = file
+        self.line = line
+        place = ":".join(str(part) for part in (file, line) if part is not None)
+        super().__init__(f"{place}: {problem}" if place else problem)
+
+
+class NotFoundError(RaylotteryError):
+    """A sweep, lineage, file or cluster that is not there or does not answer."""
+
+    exit_code = 3
+
+
+class StoreError(RaylotteryError):
+    """A store whose contents contradict themselves."""
+
+
+class TrainingError(RaylotteryError):
+    """A training that cannot go on, such as a loss that is no longer a number."""
+
+
+def did_you_mean(name: object, choices: Iterable[object]) -> str:
+    """A sentence with the valid name nearest to `name`, or with all of them if none is near."""
+    known = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Valid: {', '.join(known)}." if known else ""

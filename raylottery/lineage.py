@@ -1,0 +1,227 @@
+"""Iterative magnitude pruning, as the paper has it.
+
+    Train the dense network. Prune the smallest of what is left. Put the survivors back to what they
+    were early in the dense training. Train again; repeat.
+
+A round that the store holds is not trained again, and its ticket is drawn from its parent's record
+alone. So a lineage goes on from wherever it stopped, whoever trained the rounds before, and lineages
+that share rounds (the dense one, above all) share the work. Lineages of one shape go in lockstep: at
+each round, all tickets that are due are handed to the trainer together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from raylottery.errors import RaylotteryError, StoreError
+from raylottery.pruning import Masks, alter, apply_mask, prune
+from raylottery.pruning.profile import profile
+from raylottery.spec import Lineage, Round, derive_seed
+from raylottery.store import Record, Store
+from raylottery.store.tables import CURVE, LAYER, to_bytes
+from raylottery.store.tickets import pack, unpack
+from raylottery.trainers.base import Outcome, Start, Ticket, Trainer, Weights
+
+
+log = logging.getLogger(__name__)
+
+
+class Busy(Exception):
+    """A round that is due here is being trained by someone else."""
+
+    def __init__(self, round: Round):
+        self.round = round
+        super().__init__(f"round {round.index} ({round.key[:12]}) is being trained elsewhere")
+
+
+class RoundFailed(RaylotteryError):
+    """A round could not be trained; its cause is chained."""
+
+    def __init__(self, round: Round, cause: Exception):
+        self.round = round
+        super().__init__(f"round {round.index} ({round.control}): {cause}")
+
+
+def grow(
+    lineages: Sequence[Lineage],
+    trainer: Trainer,
+    store: Store,
+    *,
+    sweep: str,
+    extents: Mapping[str, Sequence[int]],
+) -> Iterator[tuple[Round, Record]]:
+    """Train every unfinished round of the lineages, and yield each as it is committed.
+
+    `extents` names, for each trunk, the steps at which it is to leave a snapshot. Raises `Busy` at a
+    round that someone else is training: come back later.
+    """
+    last = max(lineage.rounds[-1].index for lineage in lineages)
+    for index in range(last + 1):
+        rounds = {r.key: r for line in lineages for r in line.rounds if r.index == index}
+        done = store.done(rounds)
+        due = [round for key, round in rounds.items() if key not in done]
+        for batch in chunks(due, trainer.capacity):
+            with leased(store, batch) as attempts:
+                began = datetime.now(UTC)
+                try:
+                    starts = [begin(round, trainer, store, extents) for round in batch]
+                    outcomes = trainer.train(starts)
+                except Exception as error:
+                    raise RoundFailed(batch[0], error) from error
+                records = [
+                    commit(round, start.ticket, outcome, trainer, store, sweep, attempt, began)
+                    for round, start, outcome, attempt in zip(
+                        batch, starts, outcomes, attempts, strict=True
+                    )
+                ]
+            yield from zip(batch, records, strict=True)
+
+
+def begin(
+    round: Round, trainer: Trainer, store: Store, extents: Mapping[str, Sequence[int]]
+) -> Start:
+    """A round's ticket, and the stretch of the schedule it is trained over."""
+    dense = round.parent is None
+    return Start(
+        ticket=sow(round, trainer) if dense else draw(round, trainer, store),
+        data_seed=derive_seed("data", round.seed, round.index, round.replicate),
+        clock=round.clock,
+        end=round.end,
+        keep=tuple(sorted({0, *extents.get(round.key, ())})) if dense else (),
+    )
+
+
+def sow(round: Round, trainer: Trainer) -> Ticket:
+    """The dense network that a seed begins with."""
+    weights = trainer.initial(round.seed)
+    names = trainer.prunable(biases=round.biases).names
+    return Ticket(weights=weights, masks=Masks.dense(weights, names))
+
+
+def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
+    """The ticket of a pruned round: its mask from the parent, its weights from the rewind point."""
+    trained, masks = harvest(round.parent, store)
+    masks = prune(
+        trained,
+        masks,
+        round.prune,
+        trainer.prunable(biases=round.biases),
+        seed=derive_seed("scores", round.seed, round.index, round.replicate),
+    )
+    weights = trained if round.rewind_step is None else rewound(round, trainer, store)
+    if round.control != "ticket":
+        weights, masks = alter(
+            round.control,
+            weights,
+            masks,
+            fresh=trainer.initial(derive_seed("reinit", round.key)),
+            seed=derive_seed("control", round.key),
+        )
+    return Ticket(weights=apply_mask(weights, masks), masks=masks)
+
+
+def harvest(key: str, store: Store) -> tuple[Weights, Masks]:
+    """What a finished round ended with: trained weights, and the mask they were trained under."""
+    record = store.record(key)
+    if record is None:
+        raise StoreError(f"round {key} is gone from the store: run the sweep again to train it")
+    sections, _ = unpack(store.read_file(record, "ticket.safetensors"))
+    return sections["trained"], Masks(sections["mask"])
+
+
+def rewound(round: Round, trainer: Trainer, store: Store) -> Weights:
+    """The weights of the dense training at the rewind step, remade if nobody kept them."""
+    kept = store.snapshot(round.trunk, round.rewind_step)
+    if kept is not None:
+        return unpack(kept)[0]["weights"]
+    return remake(round, trainer, store)
+
+
+def remake(round: Round, trainer: Trainer, store: Store) -> Weights:
+    """Train the dense network's first steps again, and prove that they are the same to the bit."""
+    step = round.rewind_step
+    trunk = store.record(round.trunk)
+    known = {int(at): digest for at, digest in trunk.result["digests"].items()}
+    until = min(at for at in known if at >= step)
+    log.info("nobody kept step %s of trunk %s: training its first %s steps again",
+             step, round.trunk[:12], until)  # fmt: skip
+    start = Start(
+        ticket=sow(round, trainer),
+        data_seed=derive_seed("data", round.seed, 0, round.replicate),
+        clock=0,
+        end=until,
+        keep=(step,),
+    )
+    [outcome] = trainer.train([start])
+    if outcome.digests[until] != known[until]:
+        raise StoreError(
+            f"the snapshot at step {step} of trunk {round.trunk[:12]} was not kept and cannot be "
+            f"remade here: training it again on {trainer.device} gives other bits than on "
+            f"{trunk.device} with raylottery {trunk.version}. Use the machine and versions that "
+            f"trained it, or another store"
+        )
+    store.put_snapshot(round.trunk, step, pack({"weights": outcome.snapshots[step]}))
+    return outcome.snapshots[step]
+
+
+def commit(
+    round: Round,
+    ticket: Ticket,
+    outcome: Outcome,
+    trainer: Trainer,
+    store: Store,
+    sweep: str,
+    attempt: int,
+    began: datetime,
+) -> Record:
+    """Put a finished round into the store: snapshots and files first, its record last."""
+    for step, weights in outcome.snapshots.items():
+        store.put_snapshot(round.key, step, pack({"weights": weights}))
+    layers = profile(ticket.masks, trainer.positions())
+    return store.commit(
+        round,
+        files={
+            "curve.parquet": to_bytes([asdict(point) for point in outcome.curve], CURVE),
+            "layers.parquet": to_bytes([asdict(layer) for layer in layers], LAYER),
+            "ticket.safetensors": pack({"mask": ticket.masks, "trained": outcome.weights}),
+        },
+        result={
+            "density": ticket.masks.density,
+            "prunable": ticket.masks.prunable,
+            "kept": ticket.masks.kept,
+            "total_params": trainer.total_params(),
+            "revived": outcome.revived,
+            **asdict(outcome.scores),
+            "digests": {str(step): digest for step, digest in outcome.digests.items()},
+        },
+        sweep=sweep,
+        attempt=attempt,
+        seconds=outcome.seconds,
+        started_at=began,
+        finished_at=datetime.now(UTC),
+        device=trainer.device,
+    )
+
+
+@contextmanager
+def leased(store: Store, rounds: Sequence[Round]) -> Iterator[list[int]]:
+    """Hold the rounds' leases, so that nobody else trains them meanwhile; yields attempt numbers."""
+    with ExitStack() as held:
+        attempts = []
+        for round in rounds:
+            lease = store.lease(round.key)
+            if lease is None:
+                raise Busy(round)
+            attempts.append(held.enter_context(lease).attempt)
+        yield attempts
+
+
+def chunks(rounds: Iterable[Round], size: int) -> Iterator[list[Round]]:
+    """The rounds in lists of at most `size`."""
+    rounds = list(rounds)
+    for first in range(0, len(rounds), size):
+        yield rounds[first : first + size]

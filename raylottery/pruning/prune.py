@@ -1,0 +1,49 @@
+"""Prune: score the trained weights, then let the scope choose what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from raylottery.errors import TrainingError
+from raylottery.pruning.masks import Masks
+from raylottery.pruning.prunable import Prunable
+from raylottery.pruning.scopes import SCOPES
+from raylottery.pruning.scores import SCORES
+from raylottery.spec.sweep import Prune
+
+
+OUTPUT_RATES = {"half": 0.5, "full": 1.0}
+
+
+def prune(
+    weights: Mapping[str, Tensor], masks: Masks, how: Prune, prunable: Prunable, seed: int
+) -> Masks:
+    """The masks of the next round: nested in `masks`, with exact counts.
+
+    Raises TrainingError if a weight is not a finite number, or if nothing would be pruned or left.
+    """
+    if set(masks) != set(prunable.names):
+        raise ValueError("the masks are not those of the network's prunable parameters")
+    # A store may give the layers back in another order, and order decides ties.
+    masks = Masks({name: masks[name] for name in prunable.names})
+    masks.fits(weights)
+    candidates = {name: weights[name] for name in masks}
+    for name, weight in candidates.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise TrainingError(
+                f"the trained weights of {name!r} are not all finite, so they cannot be ranked: "
+                "the training diverged. Lower trainer.lr."
+            )
+    scores = SCORES[how.score](candidates, seed)
+    scope = SCOPES[how.scope]
+    kept = scope(scores, masks, how.fraction, prunable.output, OUTPUT_RATES[how.output])
+    if kept.kept in (0, masks.kept):
+        outcome = "leave none" if kept.kept == 0 else "prune none"
+        raise TrainingError(
+            f"a fraction of {how.fraction} would {outcome} of the {masks.kept} surviving weights. "
+            "Lower prune.rounds or change prune.fraction."
+        )
+    return kept

@@ -1,0 +1,109 @@
+"""Scopes: how many entries each layer loses, given how many are to go.
+
+Each scope takes scores, the present masks and the fraction of the survivors to prune, and returns
+masks nested in the present ones. Counts are exact: of the survivors considered together, the
+`round(fraction * kept)` with the lowest scores go, ties by position. Nothing is ever compared with
+a threshold, which would miss the count wherever scores are tied (dead units, zeros). Where the
+count is 0, as in a layer with few survivors, nothing goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from raylottery.pruning.masks import Masks
+
+
+Scores = Mapping[str, Tensor]
+Scope = Callable[[Scores, Masks, float, Sequence[str], float], Masks]
+
+
+def without_lowest(score: Tensor, mask: Tensor, num_pruned: int) -> Tensor:
+    """The mask less its `num_pruned` survivors of lowest score, ties by position."""
+    survivors = mask.flatten().nonzero().squeeze(1)
+    order = score.flatten()[survivors].argsort(stable=True)
+    kept = mask.flatten().clone()
+    kept[survivors[order[:num_pruned]]] = False
+    return kept.reshape(mask.shape)
+
+
+def globally(
+    scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
+) -> Masks:
+    """All layers compete in one pool; the output layer is one of them."""
+    pooled = torch.cat([mask.flatten() for mask in masks.values()])
+    pooled_scores = torch.cat([scores[name].flatten() for name in masks])
+    kept = without_lowest(pooled_scores, pooled, round(fraction * masks.kept))
+    return Masks(unpooled(kept, masks))
+
+
+def layerwise(
+    scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
+) -> Masks:
+    """Each layer loses the same fraction; the output layer that fraction times `output_rate`."""
+    kept = {}
+    for name, mask in masks.items():
+        rate = fraction * output_rate if name in output else fraction
+        num_pruned = round(rate * int(mask.count_nonzero()))
+        kept[name] = without_lowest(scores[name], mask, num_pruned)
+    return Masks(kept)
+
+
+def erk(
+    scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
+) -> Masks:
+    """Layers get Erdos-Renyi-kernel densities that together keep what the global scope keeps."""
+    survivors = {name: int(mask.count_nonzero()) for name, mask in masks.items()}
+    shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
+    total = sum(survivors.values())
+    num_kept = erk_counts(shapes, survivors, total - round(fraction * total))
+    return Masks(
+        {
+            name: without_lowest(scores[name], mask, survivors[name] - num_kept[name])
+            for name, mask in masks.items()
+        }
+    )
+
+
+def erk_counts(
+    shapes: Mapping[str, Sequence[int]], survivors: Mapping[str, int], target: int
+) -> dict[str, int]:
+    """How many entries each layer keeps, `target` in all.
+
+    Densities are proportional to sum(shape) / prod(shape), so counts are proportional to
+    sum(shape). A layer whose share exceeds its survivors keeps them all, and the others share the
+    rest anew, until no share is too large. Whole numbers by largest remainder, ties in layer
+    order.
+    """
+    counts: dict[str, int] = {}
+    open_layers = list(shapes)
+    while open_layers:
+        rest = target - sum(counts.values())
+        dims = sum(sum(shapes[name]) for name in open_layers)
+        full = [name for name in open_layers if rest * sum(shapes[name]) >= survivors[name] * dims]
+        if not full:
+            break
+        counts |= {name: survivors[name] for name in full}
+        open_layers = [name for name in open_layers if name not in full]
+    if open_layers:
+        shares = {name: divmod(rest * sum(shapes[name]), dims) for name in open_layers}
+        counts |= {name: share for name, (share, _) in shares.items()}
+        missing = target - sum(counts.values())
+        for name in sorted(open_layers, key=lambda name: -shares[name][1])[:missing]:
+            counts[name] += 1
+    return counts
+
+
+def unpooled(pool: Tensor, masks: Masks) -> dict[str, Tensor]:
+    """A flat tensor over all layers, cut back into the layers' shapes."""
+    parts = pool.split([mask.numel() for mask in masks.values()])
+    return {
+        name: part.reshape(mask.shape)
+        for (name, mask), part in zip(masks.items(), parts, strict=True)
+    }
+
+
+SCOPES: dict[str, Scope] = {"global": globally, "layerwise": layerwise, "erk": erk}

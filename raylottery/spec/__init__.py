@@ -1,0 +1,44 @@
+"""What to run: sweep files, their arms, lineages and rounds, and the keys of these."""
+
+from __future__ import annotations
+
+from raylottery.spec.controls import CONTROLS, Control
+from raylottery.spec.expand import Arm, Lineage, expand, lineages
+from raylottery.spec.extent import Extent
+from raylottery.spec.file import dump_sweep, parse_sweep, read_sweep
+from raylottery.spec.fingerprint import Frozen, canonical, determinants, fingerprint
+from raylottery.spec.rounds import Round, lineage_rounds
+from raylottery.spec.seeds import derive_seed
+from raylottery.spec.sweep import Eval, Prune, Resources, Rewind, Sweep
+from raylottery.spec.trainer import DATASETS, ClassifierTrainer, DataSize, Trainer, parse_model
+
+
+__all__ = [
+    "Sweep",
+    "Prune",
+    "Rewind",
+    "Eval",
+    "Resources",
+    "Trainer",
+    "ClassifierTrainer",
+    "DATASETS",
+    "DataSize",
+    "parse_model",
+    "Extent",
+    "read_sweep",
+    "parse_sweep",
+    "dump_sweep",
+    "Arm",
+    "Lineage",
+    "Round",
+    "expand",
+    "lineages",
+    "lineage_rounds",
+    "CONTROLS",
+    "Control",
+    "Frozen",
+    "canonical",
+    "determinants",
+    "fingerprint",
+    "derive_seed",
+]

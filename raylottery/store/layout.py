@@ -1,0 +1,126 @@
+"""Where everything lies in a store: every path, and nothing but paths.
+
+Paths are relative to the store's root and use forward slashes on every filesystem. Each part
+that comes from outside (a key, a sweep's name, a file's name) is checked here, so that none can
+lead out of the root or hide a file from listings.
+"""
+
+from __future__ import annotations
+
+import re
+
+from raylottery.errors import UsageError
+from raylottery.spec.fingerprint import fingerprint
+
+
+ROUNDS = "rounds"
+SNAPSHOTS = "snapshots"
+SWEEPS = "sweeps"
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+_LINEAGE = re.compile(r"[0-9a-f]{12}")
+_SWEEP = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` has the form of a round's key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def round_folder(key: str) -> str:
+    """The folder of one round."""
+    _require(_KEY, key, "a key is 32 hexadecimal digits")
+    return f"{ROUNDS}/{key[:2]}/{key}"
+
+
+def record(key: str) -> str:
+    """The file whose presence says that the round is done."""
+    return f"{round_folder(key)}/record.json"
+
+
+def attempt_folder(attempt: int, token: str) -> str:
+    """The folder of one attempt, relative to the round's: no two writers ever share one."""
+    return f"{attempt}-{token}"
+
+
+def round_file(key: str, path: str) -> str:
+    """A file of a round, from its path relative to the round's folder."""
+    for part in path.split("/"):
+        _require(_FILE, part, "a file of a round has a plain relative path")
+    return f"{round_folder(key)}/{path}"
+
+
+def failures(key: str) -> str:
+    """The folder of a round's failure notes."""
+    return f"{round_folder(key)}/failures"
+
+
+def failure(key: str, number: int) -> str:
+    """The failure note of this number, from 1."""
+    return f"{failures(key)}/{number}.json"
+
+
+def lease(key: str) -> str:
+    """The file that says who is training a round now."""
+    return f"{round_folder(key)}/lease.json"
+
+
+def takeovers(key: str) -> str:
+    """The folder of the leases that took over from stale ones."""
+    return f"{round_folder(key)}/takeovers"
+
+
+def takeover(key: str, token: str) -> str:
+    """The one lease that may follow the stale lease with this token."""
+    _require(_KEY, token, "a lease's token is 32 hexadecimal digits")
+    return f"{takeovers(key)}/{token}.json"
+
+
+def snapshot(trunk: str, step: int) -> str:
+    """The weights of a trunk after `step` updates."""
+    _require(_KEY, trunk, "a trunk's key is 32 hexadecimal digits")
+    key = fingerprint({"trunk": trunk, "step": step})
+    return f"{SNAPSHOTS}/{key[:2]}/{key}.safetensors"
+
+
+def sweep_folder(sweep: str) -> str:
+    """The folder of one sweep."""
+    if not _SWEEP.fullmatch(sweep):
+        raise UsageError(
+            f"{sweep!r} cannot be the name of a sweep: it would not be safe as a folder's name. "
+            "Use up to 64 letters, digits, '-', '_' and single dots, a letter or digit first."
+        )
+    return f"{SWEEPS}/{sweep}"
+
+
+def sweep_file(sweep: str, name: str = "sweep.yaml") -> str:
+    """A file of a sweep; the sweep itself, as resolved, unless another is named."""
+    _require(_FILE, name, "a file of a sweep has a plain name")
+    return f"{sweep_folder(sweep)}/{name}"
+
+
+def table(sweep: str, name: str) -> str:
+    """One of a sweep's tables, such as `rounds`."""
+    return sweep_file(sweep, f"{name}.parquet")
+
+
+def provenance(sweep: str) -> str:
+    """Who ran a sweep last, from where and with what."""
+    return sweep_file(sweep, "provenance.json")
+
+
+def stop(sweep: str, run: str) -> str:
+    """The file whose presence asks the trials of one run to stop at their round's end."""
+    return sweep_file(sweep, f"stop-{run}")
+
+
+def log(sweep: str, lineage: str) -> str:
+    """The log of one lineage."""
+    _require(_LINEAGE, lineage, "a lineage's id is 12 hexadecimal digits")
+    return f"{sweep_folder(sweep)}/logs/{lineage}.log"
+
+
+def _require(form: re.Pattern[str], text: str, expected: str) -> None:
+    if not form.fullmatch(text):
+        raise ValueError(f"{text!r} is no place in a store: {expected}")

@@ -1,0 +1,27 @@
+"""How a round trains: one trainer per `kind` of the sweep file, behind the protocol in `base`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from raylottery.spec import Sweep
+    from raylottery.trainers.base import Trainer
+
+
+def make_trainer(study: Sweep, *, gpu: bool) -> Trainer:
+    """The trainer that a study asks for, on the GPU this process was given or on the CPU."""
+    import torch
+
+    from raylottery.trainers.classifier.loop import Classifier
+
+    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+    return Classifier(study.trainer, study.eval, device)
+
+
+def gpus() -> list[str]:
+    """The GPUs torch sees on this machine."""
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

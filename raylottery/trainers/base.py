@@ -1,0 +1,121 @@
+"""The seam between a lineage and whatever trains it.
+
+A lineage hands its trainer a *batch* of starts and gets one outcome for each, in order. A solo trainer
+declares a `capacity` of 1 and is handed one at a time; a trainer that runs many networks in lockstep
+declares how many it takes. A start is all that a training may depend on besides the trainer's own
+specification: equal starts give equal outcomes, whatever they are batched with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from raylottery.pruning.masks import Masks
+from raylottery.pruning.prunable import Prunable
+
+
+Weights = Mapping[str, Tensor]
+"""A state dict: parameters and buffers by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What a round starts from."""
+
+    weights: Weights
+    masks: Masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A ticket and the stretch of the schedule it is to be trained over."""
+
+    ticket: Ticket
+    data_seed: int
+    """Fixes the order of the data; equal in all arms and controls of a round, which pairs them."""
+    clock: int
+    """The schedule step the training starts at."""
+    end: int
+    """The schedule step it ends at: `end - clock` updates are made."""
+    keep: tuple[int, ...] = ()
+    """Schedule steps whose weights are wanted as snapshots."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One measured value on the way."""
+
+    step: int
+    split: str
+    metric: str
+    value: float
+    env_step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a round is worth; the columns of the same names in `rounds.parquet`."""
+
+    metric: str
+    score: float
+    score_at_stop: float
+    score_best: float
+    score_late: float
+    score_area: float
+    train_score: float
+    loss: float
+    steps: int
+    env_steps: int | None = None
+    supermask_score: float | None = None
+    stopped_by: str = "length"
+    stop_step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A trained ticket."""
+
+    weights: Weights
+    scores: Scores
+    curve: Sequence[CurvePoint]
+    revived: int
+    """Pruned entries found non-zero, at any evaluation or at the end."""
+    seconds: float
+    """Of training and evaluating it."""
+    snapshots: Mapping[int, Weights] = field(default_factory=dict)
+    digests: Mapping[int, str] = field(default_factory=dict)
+    """Where snapshots were wanted: a hash of all weights at each evaluation step, by which a later
+    training can prove that it repeats this one bit for bit."""
+
+
+class Trainer(Protocol):
+    """Trains tickets of one specification on one device."""
+
+    capacity: int
+    """The most starts `train` takes at once."""
+    device: str
+    """Where it trains, for the record."""
+
+    def prunable(self, *, biases: bool) -> Prunable:
+        """The parameters that may be pruned, in layer order."""
+        ...
+
+    def positions(self) -> Mapping[str, int]:
+        """How often each weight of a layer is used for one input: 1, or the pixels of its output."""
+        ...
+
+    def total_params(self) -> int:
+        """Parameters of the network, prunable or not."""
+        ...
+
+    def initial(self, seed: int) -> Weights:
+        """The weights a seed begins with."""
+        ...
+
+    def train(self, starts: Sequence[Start]) -> list[Outcome]:
+        """Train each start to its end."""
+        ...

@@ -1,0 +1,1 @@
+"""Torch classifiers: the loop, the networks and the data."""

@@ -1,0 +1,239 @@
+"""Trains a masked torch classifier, one ticket at a time.
+
+Everything a round yields is a function of its start: batch `t` of the schedule is drawn from the data
+seed and `t` alone, so a training that begins at step 500 sees what one that runs through would have
+seen next. The test set is read once, after the last step: for the last weights, and for those that
+had the lowest validation loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raylottery.errors import TrainingError
+from raylottery.pruning.guard import Guard
+from raylottery.pruning.prunable import Prunable, prunable
+from raylottery.spec import ClassifierTrainer, Eval, derive_seed
+from raylottery.spec.trainer import DATASETS
+from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights
+from raylottery.trainers.classifier import data, nets
+
+
+OPTIMIZERS = {
+    "sgd": lambda params, spec: torch.optim.SGD(
+        params, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
+    ),
+    "adam": lambda params, spec: torch.optim.Adam(
+        params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True
+    ),
+    "adamw": lambda params, spec: torch.optim.AdamW(
+        params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True
+    ),
+}
+
+
+class Classifier:
+    """A solo trainer of the specification's network on its data set."""
+
+    capacity = 1
+
+    def __init__(self, spec: ClassifierTrainer, evaluation: Eval, device: torch.device):
+        self.spec = spec
+        self.torch_device = device
+        self.device = describe(device)
+        self.eval_every = evaluation.every.steps(spec.units, spec.total_steps)
+        self.dataset = data.load(spec.dataset, str(device))
+
+    def prunable(self, *, biases: bool) -> Prunable:
+        return prunable(self._skeleton(), biases=biases)
+
+    def positions(self) -> Mapping[str, int]:
+        return {name: 1 for name, _ in self._skeleton().named_parameters()}
+
+    def total_params(self) -> int:
+        return sum(parameter.numel() for parameter in self._skeleton().parameters())
+
+    def initial(self, seed: int) -> Weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("weights", seed))
+            return copied(self._build())
+
+    def train(self, starts: Sequence[Start]) -> list[Outcome]:
+        return [self._train(start) for start in starts]
+
+    def _build(self) -> nn.Module:
+        size = DATASETS[self.spec.dataset]
+        return nets.build(self.spec.model, size.inputs, size.classes)
+
+    def _skeleton(self) -> nn.Module:
+        with torch.device("meta"):
+            return self._build()
+
+    def _train(self, start: Start) -> Outcome:
+        begun = time.perf_counter()
+        torch.set_num_threads(self.spec.threads)
+        dataset = self.dataset
+        net = self._build().to(self.torch_device)
+        net.load_state_dict(dict(start.ticket.weights), strict=True)
+        optimizer = OPTIMIZERS[self.spec.optimizer](net.parameters(), self.spec)
+        guard = Guard(net.named_parameters(), start.ticket.masks, optimizer)
+        guard.hold()
+
+        batches = Batches(dataset.train, self.spec.batch_size, start.data_seed)
+        best = Best(net)
+        log = Log()
+        snapshots = {start.clock: copied(net)} if start.clock in start.keep else {}
+        digests: dict[int, str] = {}
+        losses: list[Tensor] = []
+        revived = 0
+        for step in range(start.clock, start.end):
+            x, y = batches.at(step)
+            loss = functional.cross_entropy(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            guard.mask_gradients()
+            optimizer.step()
+            guard.mask_weights()
+
+            done = step + 1
+            losses.append(loss.detach())
+            if done in start.keep:
+                snapshots[done] = copied(net)
+            if done % self.eval_every == 0 or done == start.end:
+                train_loss = torch.stack(losses).mean().item()
+                losses.clear()
+                if not math.isfinite(train_loss):
+                    raise TrainingError(
+                        f"the training loss became {train_loss} between steps "
+                        f"{done - self.eval_every} and {done}: lower trainer.lr "
+                        f"(now {self.spec.lr}) or take another optimizer"
+                    )
+                valid_loss, valid_accuracy = measure(net, dataset.valid)
+                log.add(done, train_loss, valid_loss, valid_accuracy)
+                best.offer(net, valid_loss)
+                revived += guard.revived()
+                if start.keep:
+                    digests[done] = digest(net)
+
+        weights = copied(net)
+        train_accuracy = measure(net, dataset.train)[1]
+        test_accuracy = measure(net, dataset.test)[1]
+        net.load_state_dict(best.weights)
+        scores = Scores(
+            metric="accuracy",
+            score=test_accuracy,
+            score_at_stop=measure(net, dataset.test)[1],
+            score_best=max(log.valid_accuracy),
+            score_late=mean(log.valid_accuracy[-max(1, round(len(log.valid_accuracy) / 10)) :]),
+            score_area=mean(log.valid_accuracy),
+            train_score=train_accuracy,
+            loss=log.train_loss[-1],
+            steps=start.end - start.clock,
+        )
+        return Outcome(
+            weights=weights,
+            scores=scores,
+            curve=log.points,
+            revived=revived,
+            seconds=time.perf_counter() - begun,
+            snapshots=snapshots,
+            digests=digests,
+        )
+
+
+class Batches:
+    """The batches of a schedule: whole ones only, in an order that the seed and the epoch fix."""
+
+    def __init__(self, split: data.Split, size: int, seed: int):
+        self.split = split
+        self.size = size
+        self.seed = seed
+        self.per_epoch = len(split) // size
+        self.epoch = -1
+        self.order = torch.empty(0, dtype=torch.int64)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of one schedule step."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+            order = torch.randperm(len(self.split), generator=generator)
+            self.order = order.to(self.split.y.device)
+            self.epoch = epoch
+        chosen = self.order[place * self.size : (place + 1) * self.size]
+        return self.split.x[chosen], self.split.y[chosen]
+
+
+class Best:
+    """The weights of the lowest validation loss so far; the first of equals."""
+
+    def __init__(self, net: nn.Module):
+        self.loss = math.inf
+        self.weights = copied(net)
+
+    def offer(self, net: nn.Module, loss: float) -> None:
+        if loss < self.loss:
+            self.loss = loss
+            self.weights = copied(net)
+
+
+@dataclass
+class Log:
+    """The learning curve of one training."""
+
+    points: list[CurvePoint] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    valid_accuracy: list[float] = field(default_factory=list)
+
+    def add(self, step: int, train_loss: float, valid_loss: float, valid_accuracy: float) -> None:
+        self.train_loss.append(train_loss)
+        self.valid_accuracy.append(valid_accuracy)
+        self.points += [
+            CurvePoint(step=step, split="train", metric="loss", value=train_loss),
+            CurvePoint(step=step, split="valid", metric="loss", value=valid_loss),
+            CurvePoint(step=step, split="valid", metric="accuracy", value=valid_accuracy),
+        ]
+
+
+@torch.no_grad()
+def measure(net: nn.Module, split: data.Split) -> tuple[float, float]:
+    """Mean loss and accuracy of a network on a split."""
+    net.eval()
+    logits = net(split.x)
+    loss = functional.cross_entropy(logits, split.y).item()
+    correct = (logits.argmax(dim=1) == split.y).sum().item()
+    net.train()
+    return loss, correct / len(split)
+
+
+def copied(net: nn.Module) -> Weights:
+    """The state dict, on the CPU and apart from the network it was taken from."""
+    return {name: t.detach().to("cpu", copy=True) for name, t in net.state_dict().items()}
+
+
+def digest(net: nn.Module) -> str:
+    """A hash of every parameter and buffer, name by name."""
+    total = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def describe(device: torch.device) -> str:
+    """A device as people call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type

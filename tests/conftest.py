@@ -1,0 +1,48 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+WEIRD = """it's a "store" with 100% odd (names) & spaces é"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever lies under tests/ray needs a Ray."""
+    for item in items:
+        if (ROOT / "tests" / "ray") in item.path.parents:
+            item.add_marker(pytest.mark.ray)
+
+
+@pytest.fixture
+def weird_path(tmp_path: Path) -> Path:
+    """A folder whose name shells, URIs and globs would stumble over."""
+    path = tmp_path / WEIRD
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="session")
+def raylottery() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the real command in a subprocess, from a folder that is not the project's."""
+
+    def call(*arguments: object, cwd: Path | None = None, timeout: float = 240, **env: str):
+        return subprocess.run(
+            [sys.executable, "-m", "raylottery", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=cwd or "/",
+            env={**os.environ, **env},
+        )
+
+    return call

@@ -1,0 +1,115 @@
+"""Which lineage comes next: shared rounds first, nobody waits while there is other work."""
+
+from __future__ import annotations
+
+import pytest
+
+from raylottery.driver import queue as queues
+from raylottery.driver.plan import make_plan
+from raylottery.driver.queue import WorkQueue
+from raylottery.spec import parse_sweep
+
+
+SWEEP = """
+name: q
+trainer: {kind: classifier, dataset: mnist1d, model: mlp-8, length: 2ep, batch_size: 100, lr: 0.01}
+prune: {fraction: 0.5, rounds: 2}
+seeds: [0, 1, 2]
+axes:
+  prune.scope: [global, layerwise]
+  rewind.weights: [init, 1ep]
+"""
+
+
+@pytest.fixture
+def plan():
+    return make_plan(parse_sweep(SWEEP), None)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def finish(queue: WorkQueue, lineage, rounds: int | None = None) -> None:
+    for round in lineage.rounds[:rounds]:
+        queue.round_done(round.key)
+    queue.finished(lineage)
+
+
+def test_each_seeds_dense_network_is_handed_out_once_before_anything_else(plan):
+    queue = WorkQueue(plan)
+    first = [queue.next() for _ in range(3)]
+    assert sorted(lineage.seed for lineage in first) == [0, 1, 2]
+    assert queue.next() is None, "the other arms wait for a trunk that is being trained"
+    assert not queue.drained
+
+
+def test_a_finished_trunk_frees_its_other_arms_while_its_lineage_goes_on(plan):
+    queue = WorkQueue(plan)
+    first = queue.next()
+    queue.round_done(first.rounds[0].key)
+    second = queue.next()
+    assert second.seed != first.seed, "an untrained trunk that others wait for comes first"
+    third = queue.next()
+    fourth = queue.next()
+    assert third.seed not in (first.seed, second.seed)
+    assert fourth.seed == first.seed
+    assert fourth.id != first.id
+
+
+def test_everything_is_handed_out_exactly_once_then_the_queue_is_drained(plan):
+    queue = WorkQueue(plan)
+    seen = []
+    while not queue.drained:
+        lineage = queue.next()
+        seen.append(lineage.id)
+        finish(queue, lineage)
+    assert sorted(seen) == sorted(lineage.id for lineage in plan.lineages)
+
+
+def test_a_lineage_whose_rounds_another_committed_is_not_handed_out(plan):
+    queue = WorkQueue(plan)
+    for round in plan.lineages[0].rounds:
+        queue.round_done(round.key)
+    handed = []
+    while not queue.drained:
+        handed.append(queue.next())
+        finish(queue, handed[-1])
+    assert plan.lineages[0].id not in {lineage.id for lineage in handed}
+
+
+def test_a_lineage_that_stepped_back_is_tried_again_later(plan):
+    clock = Clock()
+    queue = WorkQueue(plan, only=[plan.lineages[0].id], clock=clock)
+    lineage = queue.next()
+    queue.busy(lineage)
+    assert queue.next() is None
+    assert not queue.drained
+    clock.now += queues.RETRY_BUSY_AFTER_S
+    assert queue.next() == lineage
+
+
+def test_a_failed_trunk_dooms_the_lineages_that_need_it_and_no_other(plan):
+    queue = WorkQueue(plan)
+    failing = queue.next()
+    queue.failed(failing)
+    rest = []
+    while not queue.drained:
+        rest.append(queue.next())
+        finish(queue, rest[-1])
+    assert {lineage.seed for lineage in rest} == {0, 1, 2} - {failing.seed}
+    assert {lineage.seed for lineage in queue.doomed} == {failing.seed}
+    assert len(queue.doomed) == 3
+
+
+def test_a_stopped_queue_hands_out_nothing_and_drains_when_the_running_end(plan):
+    queue = WorkQueue(plan)
+    lineage = queue.next()
+    queue.stopped = True
+    assert queue.next() is None
+    assert not queue.drained
+    queue.finished(lineage)
+    assert queue.drained

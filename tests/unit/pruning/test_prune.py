@@ -1,0 +1,137 @@
+"""A prune step: scores and scope together, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from raylottery.errors import TrainingError
+from raylottery.pruning import SCORES, Masks, Prunable, prunable, prune
+from raylottery.spec.sweep import Prune
+
+
+SCOPES = ["global", "layerwise", "erk"]
+
+
+def mlp(seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Linear(12, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 10), nn.Linear(10, 4)
+        )
+
+
+def start(net: nn.Module, biases: bool = False) -> tuple[dict[str, torch.Tensor], Masks, Prunable]:
+    weights = dict(net.state_dict())
+    targets = prunable(net, biases=biases)
+    return weights, Masks.dense(weights, targets.names), targets
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("biases", [False, True])
+def test_scopes_prune_the_same_parameter_set(scope, biases):
+    """A peer compared scopes of which one pruned biases and the other did not."""
+    net = mlp()
+    weights, masks, targets = start(net, biases)
+    pruned = prune(weights, masks, Prune(scope=scope, fraction=0.5, rounds=1), targets, seed=0)
+    assert tuple(pruned) == targets.names == tuple(masks)
+    assert pruned.prunable == (480 + 34 + 40 if biases else 480)
+    assert ("0.bias" in pruned) == biases
+    assert ("1.weight" in pruned) == biases
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    scope=st.sampled_from(["global", "erk"]),
+    score=st.sampled_from(["magnitude", "random"]),
+    fraction=st.floats(0.05, 0.6),
+    rounds=st.integers(1, 8),
+    seed=st.integers(0, 1000),
+)
+def test_density_follows_the_exact_recurrence(scope, score, fraction, rounds, seed):
+    weights, masks, targets = start(mlp(seed))
+    how = Prune(scope=scope, score=score, fraction=fraction, rounds=rounds)
+    kept = masks.kept
+    for index in range(rounds):
+        if round(fraction * kept) in (0, kept):
+            break
+        before, masks = masks, prune(weights, masks, how, targets, seed=index)
+        kept -= round(fraction * kept)
+        assert masks.kept == kept
+        assert masks.nested_in(before)
+
+
+def test_the_output_layer_is_pruned_at_half_the_rate_unless_asked():
+    weights, masks, targets = start(mlp())
+    half = prune(weights, masks, Prune(scope="layerwise", fraction=0.5, rounds=1), targets, seed=0)
+    assert [int(mask.sum()) for mask in half.values()] == [120, 100, 30]
+    how = Prune(scope="layerwise", fraction=0.5, rounds=1, output="full")
+    full = prune(weights, masks, how, targets, seed=0)
+    assert [int(mask.sum()) for mask in full.values()] == [120, 100, 20]
+
+
+def test_magnitude_prunes_negative_weights_by_their_size():
+    weights = {"weight": torch.tensor([[-5.0, 1.0, -0.5, 2.0]])}
+    targets = Prunable(names=("weight",), output=("weight",))
+    masks = Masks.dense(weights, targets.names)
+    pruned = prune(weights, masks, Prune(fraction=0.5, rounds=1), targets, seed=0)
+    assert pruned["weight"].tolist() == [[True, False, False, True]]
+
+
+def test_random_scores_depend_on_the_seed_and_on_nothing_else():
+    how = Prune(score="random", fraction=0.5, rounds=1)
+    weights, masks, targets = start(mlp(seed=1))
+    one = prune(weights, masks, how, targets, seed=7)
+    torch.manual_seed(99)
+    assert prune(dict(mlp(seed=2).state_dict()), masks, how, targets, seed=7) == one
+    assert prune(weights, masks, how, targets, seed=8) != one
+    state = torch.get_rng_state()
+    SCORES["random"](weights, 7)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_the_order_in_which_masks_come_back_from_a_file_changes_nothing(score):
+    """Formats sort names; in the global scope the order of layers decides ties."""
+    weights, masks, targets = start(mlp())
+    weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    how = Prune(score=score, fraction=0.3, rounds=1)
+    shuffled = Masks({name: masks[name] for name in reversed(targets.names)})
+    pruned = prune(weights, shuffled, how, targets, seed=3)
+    assert pruned == prune(weights, masks, how, targets, seed=3)
+    assert tuple(pruned) == targets.names
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("score", SCORES)
+def test_weights_that_are_not_finite_are_refused_by_name(value, score):
+    weights, masks, targets = start(mlp())
+    weights["3.weight"][2, 5] = value
+    with pytest.raises(TrainingError, match=r"'3\.weight' are not all finite.*trainer\.lr"):
+        prune(weights, masks, Prune(score=score, rounds=1), targets, seed=0)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_step_that_prunes_nothing_is_refused(scope):
+    """A silent no-op would make a round that differs from its parent in name alone."""
+    weights, masks, targets = start(nn.Linear(2, 1, bias=False))
+    with pytest.raises(TrainingError, match="would prune none of the 2 surviving weights"):
+        prune(weights, masks, Prune(scope=scope, fraction=0.2, rounds=1), targets, seed=0)
+
+
+def test_a_step_that_leaves_nothing_is_refused():
+    weights, masks, targets = start(nn.Linear(2, 1, bias=False))
+    with pytest.raises(TrainingError, match="would leave none of the 2 surviving weights"):
+        prune(weights, masks, Prune(fraction=0.9, rounds=1), targets, seed=0)
+
+
+def test_masks_of_another_parameter_set_are_refused():
+    weights, masks, targets = start(mlp())
+    fewer = Masks({name: masks[name] for name in targets.names[:-1]})
+    with pytest.raises(ValueError, match="not those of the network's prunable parameters"):
+        prune(weights, fewer, Prune(rounds=1), targets, seed=0)

@@ -1,0 +1,234 @@
+"""Scopes keep exact counts, nest, and allot what they say, against a plain-Python reference."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+from raylottery.pruning import SCOPES, Masks, erk_counts
+
+
+quick = settings(deadline=None, max_examples=60)
+
+shapes = st.lists(
+    st.one_of(
+        st.tuples(st.integers(1, 8)),
+        st.tuples(st.integers(1, 8), st.integers(1, 8)),
+        st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+fractions = st.floats(0.01, 0.99)
+seeds = st.integers(0, 2**31 - 1)
+
+
+@st.composite
+def pools(draw: st.DrawFn, values: int = 4) -> tuple[dict[str, torch.Tensor], Masks]:
+    """Scores of few distinct values, zero among them, so that ties abound; any density."""
+    generator = torch.Generator().manual_seed(draw(seeds))
+    density = draw(st.sampled_from([0.0, 0.3, 0.9, 1.0]))
+    scores, masks = {}, {}
+    for index, shape in enumerate(draw(shapes)):
+        scores[f"l{index}"] = torch.randint(0, values, shape, generator=generator).float()
+        masks[f"l{index}"] = torch.rand(shape, generator=generator) < density
+    return scores, Masks(masks)
+
+
+def lowest(entries: list[tuple[float, int]], num: int) -> set[int]:
+    """Positions of the `num` lowest (score, position) pairs."""
+    return {position for _, position in sorted(entries)[:num]}
+
+
+def survivors(scores: torch.Tensor, mask: torch.Tensor, start: int = 0) -> list[tuple[float, int]]:
+    pairs = zip(scores.flatten().tolist(), mask.flatten().tolist(), strict=True)
+    return [(score, start + i) for i, (score, alive) in enumerate(pairs) if alive]
+
+
+def positions(mask: torch.Tensor, start: int = 0) -> set[int]:
+    return {start + i for i, alive in enumerate(mask.flatten().tolist()) if alive}
+
+
+@quick
+@given(pools(), fractions)
+def test_global_prunes_the_lowest_of_all_survivors_ties_by_position(pool, fraction):
+    """Thresholds miss the count: peers prune one too many, or every tied entry, or none."""
+    scores, masks = pool
+    pruned = SCOPES["global"](scores, masks, fraction, (), 1.0)
+    entries, kept, start = [], set(), 0
+    for name, mask in masks.items():
+        entries += survivors(scores[name], mask, start)
+        kept |= positions(pruned[name], start)
+        start += mask.numel()
+    gone = lowest(entries, round(fraction * masks.kept))
+    assert kept == {position for _, position in entries} - gone
+
+
+@quick
+@given(pools(), fractions, st.sampled_from([0.5, 1.0]))
+def test_layerwise_prunes_the_lowest_of_each_layer_and_spares_the_output(pool, fraction, rate):
+    scores, masks = pool
+    output = list(masks)[-1]
+    pruned = SCOPES["layerwise"](scores, masks, fraction, (output,), rate)
+    for name, mask in masks.items():
+        entries = survivors(scores[name], mask)
+        its_rate = fraction * rate if name == output else fraction
+        gone = lowest(entries, round(its_rate * len(entries)))
+        assert positions(pruned[name]) == {position for _, position in entries} - gone
+
+
+@quick
+@given(pools(), fractions)
+def test_erk_prunes_the_lowest_of_each_layer_down_to_its_share(pool, fraction):
+    scores, masks = pool
+    pruned = SCOPES["erk"](scores, masks, fraction, (), 1.0)
+    assert pruned.kept == masks.kept - round(fraction * masks.kept)
+    for name, mask in masks.items():
+        entries = survivors(scores[name], mask)
+        gone = lowest(entries, len(entries) - int(pruned[name].sum()))
+        assert positions(pruned[name]) == {position for _, position in entries} - gone
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@quick
+@given(pool=pools(values=1000), fraction=fractions, seed=seeds)
+def test_masks_stay_nested_with_exact_counts_over_rounds(scope, pool, fraction, seed):
+    """A peer recomputed each round's mask from all weights, so that pruned ones came back."""
+    _, masks = pool
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(4):
+        scores = {n: torch.rand(m.shape, generator=generator) for n, m in masks.items()}
+        before, counts = masks, {n: int(m.sum()) for n, m in masks.items()}
+        masks = SCOPES[scope](scores, before, fraction, (), 1.0)
+        assert masks.nested_in(before)
+        if scope == "layerwise":
+            assert {n: int(m.sum()) for n, m in masks.items()} == {
+                n: kept - round(fraction * kept) for n, kept in counts.items()
+            }
+        else:
+            assert masks.kept == before.kept - round(fraction * before.kept)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_input_masks_are_left_alone(scope):
+    masks = Masks({"a": torch.ones(3, 3, dtype=torch.bool)})
+    SCOPES[scope]({"a": torch.rand(3, 3)}, masks, 0.5, (), 1.0)
+    assert masks.kept == 9
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_layer_of_zeros_loses_exactly_its_count(scope):
+    """Dead units tie massively at zero: threshold code prunes all of them or none."""
+    masks = Masks({"a": torch.ones(5, 10, dtype=torch.bool)})
+    pruned = SCOPES[scope]({"a": torch.zeros(5, 10)}, masks, 0.3, (), 1.0)
+    assert pruned["a"].flatten().tolist() == [False] * 15 + [True] * 35
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_survivors_that_are_zero_are_survivors(scope):
+    """Taking `w != 0` for the mask prunes a kept zero for free, and loses count."""
+    masks = Masks({"a": torch.tensor([[False, True, True, True, True, False]])})
+    scores = {"a": torch.tensor([[0.0, 0.0, 3.0, 0.0, 2.0, 9.0]])}
+    pruned = SCOPES[scope](scores, masks, 0.25, (), 1.0)
+    assert pruned["a"].tolist() == [[False, False, True, True, True, False]]
+
+
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+@quick
+@given(seed=seeds, fraction=st.sampled_from([0.1, 0.2, 0.35, 0.5]), rounds=st.integers(1, 4))
+def test_layerwise_and_global_equal_torch_prune_without_ties(scope, seed, fraction, rounds):
+    """With the output layer at the full rate, as torch has no other."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = {"conv": nn.Conv2d(2, 5, 3), "fc": nn.Linear(45, 7), "out": nn.Linear(7, 3)}
+    sizes = [layer.weight.numel() for layer in layers.values()]
+    distinct = torch.randperm(sum(sizes), generator=generator).float() + 1
+    signs = 1 - 2 * torch.randint(0, 2, distinct.shape, generator=generator)
+    for layer, values in zip(layers.values(), (distinct * signs).split(sizes), strict=True):
+        layer.weight.data = values.reshape(layer.weight.shape).clone()
+    scores = {name: layer.weight.detach().abs() for name, layer in layers.items()}
+    masks = Masks.dense(scores, scores)
+    for _ in range(rounds):
+        masks = SCOPES[scope](scores, masks, fraction, ("out",), 1.0)
+        if scope == "global":
+            pairs = [(layer, "weight") for layer in layers.values()]
+            torch_prune.global_unstructured(pairs, torch_prune.L1Unstructured, amount=fraction)
+        else:
+            for layer in layers.values():
+                torch_prune.l1_unstructured(layer, "weight", amount=fraction)
+    for name, layer in layers.items():
+        assert torch.equal(layer.get_buffer("weight_mask").bool(), masks[name])
+
+
+def test_erk_counts_are_proportional_to_the_sum_of_dimensions():
+    """Shares worked out by hand: 114 = 114 / 228 of the sums 28 + 100 + 70 + 30."""
+    layers = {"a": (20, 8), "b": (60, 40), "c": (50, 20), "out": (20, 10)}
+    sizes = {name: prod(shape) for name, shape in layers.items()}
+    assert erk_counts(layers, sizes, 114) == {"a": 14, "b": 50, "c": 35, "out": 15}
+
+
+def test_erk_rounds_by_largest_remainder_ties_in_layer_order():
+    """Shares of 7/30, 10/30 and 13/30: the cut-off parts decide who gets the entries left over."""
+    layers = {"a": (3, 4), "b": (5, 5), "c": (6, 7)}
+    sizes = {name: prod(shape) for name, shape in layers.items()}
+    assert erk_counts(layers, sizes, 19) == {"a": 5, "b": 6, "c": 8}
+    assert erk_counts(layers, sizes, 22) == {"a": 5, "b": 7, "c": 10}
+    assert erk_counts(layers, sizes, 20) == {"a": 5, "b": 7, "c": 8}
+
+
+def test_erk_counts_the_kernel_of_convolutions():
+    layers = {"conv": (16, 8, 3, 3), "fc": (10, 20)}
+    sizes = {name: prod(shape) for name, shape in layers.items()}
+    assert erk_counts(layers, sizes, 60) == {"conv": 30, "fc": 30}
+
+
+def test_erk_solves_again_when_a_layer_saturates():
+    """Clamping at dense without solving again falls short of the target (here by 4.67)."""
+    layers = {"small": (2, 2), "large": (10, 10)}
+    assert erk_counts(layers, {"small": 4, "large": 100}, 52) == {"small": 4, "large": 48}
+
+
+def test_erk_solves_again_when_saturation_cascades():
+    """`b` fits its first share (43.4 of 45) but not the one it gets once `a` is dense (45.2)."""
+    layers = {"a": (1, 3), "b": (5, 9), "c": (30, 30)}
+    sizes = {name: prod(shape) for name, shape in layers.items()}
+    assert 43 < Fraction(242 * 14, 78) < 45 < Fraction((242 - 3) * 14, 78 - 4)
+    assert erk_counts(layers, sizes, 242) == {"a": 3, "b": 45, "c": 194}
+
+
+def test_erk_keeps_at_most_the_present_survivors():
+    layers = {"a": (10, 10), "b": (10, 10)}
+    assert erk_counts(layers, {"a": 5, "b": 100}, 60) == {"a": 5, "b": 55}
+
+
+@settings(deadline=None, max_examples=200)
+@given(pools(), fractions)
+def test_erk_sums_to_the_target_and_densities_stay_between_0_and_1(pool, fraction):
+    """Peers clamp, or let the density of a layer leave [0, 1] at extreme sparsity."""
+    _, masks = pool
+    layers = {name: tuple(mask.shape) for name, mask in masks.items()}
+    alive = {name: int(mask.sum()) for name, mask in masks.items()}
+    target = masks.kept - round(fraction * masks.kept)
+    counts = erk_counts(layers, alive, target)
+    assert sum(counts.values()) == target
+    assert all(0 <= counts[name] <= alive[name] for name in layers)
+    unsaturated = [name for name in layers if counts[name] < alive[name]]
+    # Open layers share one constant to within the rounding; full ones would have been given more.
+    if unsaturated:
+        low = max(Fraction(counts[name] - 1, sum(layers[name])) for name in unsaturated)
+        high = min(Fraction(counts[name] + 1, sum(layers[name])) for name in unsaturated)
+        assert low < high
+        for name in set(layers) - set(unsaturated):
+            assert Fraction(alive[name] - 1, sum(layers[name])) < high
+
+
+def test_erk_of_all_or_none_is_all_or_none():
+    layers, sizes = {"a": (2, 3), "b": (4, 4)}, {"a": 6, "b": 16}
+    assert erk_counts(layers, sizes, 22) == sizes
+    assert erk_counts(layers, sizes, 0) == {"a": 0, "b": 0}

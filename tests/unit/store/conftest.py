@@ -1,0 +1,176 @@
+"""Filesystems a store must work on alike, and rounds to put into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.fs as pafs
+import pytest
+
+from raylottery.spec.fingerprint import fingerprint
+from raylottery.store import Store
+from raylottery.store.files import Files, LocalFiles, files_on
+from raylottery.store.schemas import CURVE, LAYER
+from raylottery.store.tables import to_bytes
+
+
+WEIRD = ["a b", 'it\'s "so"', "100%25", "ünïcødé-日本", "~home", "a+b=c&d#e?f"]
+
+
+@pytest.fixture(params=WEIRD)
+def weird(request, tmp_path) -> Path:
+    return tmp_path / request.param
+
+
+def _local(tmp_path: Path) -> Files:
+    return files_on(pafs.LocalFileSystem(), str(tmp_path / "store"))
+
+
+def _subtree(tmp_path: Path) -> Files:
+    return files_on(pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()), "store")
+
+
+def _mock(tmp_path: Path) -> Files:
+    return files_on(pafs._MockFileSystem(), "bucket/store")
+
+
+def _mock_subtree(tmp_path: Path) -> Files:
+    fs = pafs._MockFileSystem()
+    fs.create_dir("bucket")
+    return files_on(pafs.SubTreeFileSystem("bucket", fs), "store")
+
+
+def _python(tmp_path: Path) -> Files:
+    """A filesystem implemented in Python, as those of fsspec are."""
+    fs = pafs.PyFileSystem(pafs.FSSpecHandler(pytest.importorskip("fsspec").filesystem("memory")))
+    return files_on(fs, f"/{tmp_path.name}")
+
+
+@pytest.fixture(params=[_local, _subtree, _mock, _mock_subtree, _python])
+def files(request, tmp_path) -> Files:
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+def local(tmp_path) -> LocalFiles:
+    return LocalFiles(tmp_path / "store")
+
+
+@pytest.fixture
+def store(files) -> Store:
+    return Store(files)
+
+
+@dataclass(frozen=True)
+class FakeRound:
+    """The part of a round that the store reads."""
+
+    key: str
+    parent: str | None
+    spec: dict
+    index: int = 0
+    control: str = "ticket"
+    lineage_mode: str = "own"
+    draw: int = 0
+    mask_source: str = "dense"
+    weight_source: str = "init"
+
+
+def _make_round(seed: int = 0, parent: FakeRound | None = None, **more) -> FakeRound:
+    index = 0 if parent is None else parent.index + 1
+    spec = {"schema": 1, "seed": seed, "round": index, "lr": 0.1}
+    spec |= {name: more[name] for name in ("control", "draw") if name in more}
+    if parent is not None:
+        spec["parent"] = parent.key
+    key = fingerprint(spec)
+    above = None if parent is None else parent.key
+    return FakeRound(key=key, parent=above, spec=spec, index=index, **more)
+
+
+def _make_lineage(label: str, seed: int, rounds, scope: str = "global") -> SimpleNamespace:
+    study = SimpleNamespace(
+        trainer=SimpleNamespace(
+            kind="classifier", task="mnist1d", model="mlp-300-100", engine="torch"
+        ),
+        prune=SimpleNamespace(scope=scope, score="magnitude", fraction=0.2),
+        rewind=SimpleNamespace(weights="init", clock=None),
+        model_dump_json=lambda: '{"name":"s"}',
+    )
+    arm = SimpleNamespace(
+        id=fingerprint({"label": label}, length=12),
+        label=label,
+        values={"prune.scope": scope},
+        study=study,
+    )
+    ident = fingerprint({"label": label, "seed": seed}, length=12)
+    return SimpleNamespace(arm=arm, seed=seed, id=ident, rounds=tuple(rounds))
+
+
+RESULT = {
+    "density": 0.8,
+    "prunable": 100,
+    "kept": 80,
+    "total_params": 110,
+    "revived": 0,
+    "metric": "accuracy",
+    "score": 0.9,
+    "score_at_stop": 0.91,
+    "score_best": 0.92,
+    "score_late": 0.89,
+    "score_area": 0.7,
+    "train_score": 1.0,
+    "loss": 0.01,
+    "supermask_score": None,
+    "steps": 70,
+    "env_steps": None,
+    "stopped_by": "length",
+    "stop_step": None,
+}
+
+
+def _curve(values=(0.1, 0.9)) -> bytes:
+    rows = [
+        {"step": step, "env_step": None, "split": "valid", "metric": "accuracy", "value": value}
+        for step, value in enumerate(values)
+    ]
+    return to_bytes(rows, CURVE)
+
+
+def _layers(kept: int = 80) -> bytes:
+    row = {"layer": "fc1", "shape": "10x10", "prunable": 100, "kept": kept, "density": kept / 100}
+    return to_bytes([row | {"dead_in": 0, "dead_out": 1, "flops_kept": kept}], LAYER)
+
+
+def _commit(store: Store, round: FakeRound, *, sweep: str = "s", attempt: int = 1, **result):
+    return store.commit(
+        round,
+        files={"layers.parquet": _layers(), "curve.parquet": _curve()},
+        result=RESULT | result,
+        sweep=sweep,
+        attempt=attempt,
+        seconds=1.5,
+        started_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+        finished_at=datetime(2026, 1, 2, 3, 5, tzinfo=UTC),
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def make_round():
+    """Builds a round: `make_round(seed, parent, control=..., draw=...)`."""
+    return _make_round
+
+
+@pytest.fixture
+def make_lineage():
+    """Builds a lineage: `make_lineage(label, seed, rounds)`."""
+    return _make_lineage
+
+
+@pytest.fixture
+def commit():
+    """Commits a round with plausible files and results: `commit(store, round, score=0.5)`."""
+    return _commit

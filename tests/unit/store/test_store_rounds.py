@@ -1,0 +1,356 @@
+"""Rounds are committed whole, the first writer's record wins, and damage is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from pydantic import ValidationError
+
+from raylottery.errors import StoreError
+from raylottery.store import Store, layout
+from raylottery.store.files import LocalFiles
+from raylottery.store.sealed import seal
+
+
+NOTE = {
+    "sweep": "s",
+    "lineage": "0123456789ab",
+    "control": "ticket",
+    "round": 2,
+    "error": "ValueError",
+    "first_line": "no",
+    "log": "sweeps/s/logs/0123456789ab.log",
+    "at": "2026-01-02T03:04:05+00:00",
+}
+
+
+def all_files(files, folder: str = "") -> set[str]:
+    found = set()
+    for name in files.list(folder):
+        path = f"{folder}/{name}" if folder else name
+        below = all_files(files, path) if "." not in name else set()
+        found |= below or {path}
+    return found
+
+
+def test_a_committed_round_is_read_back_whole(store, make_round, commit):
+    parent = make_round(seed=3)
+    round = make_round(seed=3, parent=parent)
+    assert store.record(round.key) is None
+    written = commit(store, round, score=float("nan"), digests={"7": "ab"})
+    record = store.record(round.key)
+    assert record.to_bytes() == written.to_bytes()
+    assert (record.key, record.parent, record.spec) == (round.key, parent.key, round.spec)
+    assert (record.trained_by, record.attempt, record.seconds) == ("s", 1, 1.5)
+    assert record.started_at.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+    assert record.result["kept"] == 80
+    assert record.result["score"] != record.result["score"]
+    assert record.result["digests"] == {"7": "ab"}
+    assert set(record.files) == {"curve.parquet", "layers.parquet"}
+    for name in record.files:
+        assert store.read_file(record, name)[:4] == b"PAR1"
+
+
+def test_a_record_is_json_as_the_contract_says(local, make_round, commit):
+    store, round = Store(local), make_round()
+    commit(store, round)
+    said = json.loads(local.read(layout.record(round.key)))
+    assert list(said) == [
+        *("schema", "key", "parent", "spec", "trained_by", "attempt", "files", "result"),
+        *("seconds", "started_at", "finished_at", "host", "device", "version"),
+    ]
+    assert said["schema"] == 1
+    assert said["started_at"] == "2026-01-02T03:04:05.678901Z"
+    file = said["files"]["curve.parquet"]
+    data = local.read(f"{layout.round_folder(round.key)}/{file['path']}")
+    assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_the_record_is_written_last(store, make_round, commit, monkeypatch):
+    order, files = [], store.files
+    write, create = files.write, files.create_exclusive
+    monkeypatch.setattr(files, "write", lambda path, data: (order.append(path), write(path, data)))
+    monkeypatch.setattr(
+        files, "create_exclusive", lambda path, data: order.append(path) or create(path, data)
+    )
+    commit(store, make_round())
+    names = [path.rpartition("/")[2] for path in order]
+    assert names.index("record.json") == 2
+    assert sorted(names[:2]) == ["curve.parquet", "layers.parquet"]
+
+
+def test_the_first_record_wins(store, make_round, commit):
+    round = make_round()
+    first = commit(store, round, sweep="one", score=0.5)
+    before = all_files(store.files)
+    second = commit(store, round, sweep="two", score=0.6, attempt=2)
+    assert second.to_bytes() == first.to_bytes()
+    assert all_files(store.files) == before
+    assert second.result["score"] == 0.5
+
+
+def test_a_writer_overtaken_at_the_last_moment_removes_only_its_own(
+    store, make_round, commit, monkeypatch
+):
+    round = make_round()
+    rival = Store(store.files)
+    create = store.files.create_exclusive
+    first = []
+
+    def overtaken(path, data):
+        monkeypatch.undo()
+        first.append(commit(rival, round, sweep="rival"))
+        return create(path, data)
+
+    monkeypatch.setattr(store.files, "create_exclusive", overtaken)
+    record = commit(store, round, sweep="late")
+    assert record.trained_by == "rival"
+    assert record.to_bytes() == first[0].to_bytes()
+    assert store.read_file(record, "curve.parquet")[:4] == b"PAR1"
+    folder = layout.round_folder(round.key)
+    kept = {f"{folder}/{file.path}" for file in record.files.values()} | {f"{folder}/record.json"}
+    assert {path for path in all_files(store.files) if path.count(".")} == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"score": "high"}, "score"),
+        ({"kept": 1.5}, "kept"),
+        ({"kept": True}, "kept"),
+        ({"loss": None}, "loss"),
+    ],
+)
+def test_results_of_a_wrong_type_are_refused_and_nothing_is_written(
+    store, make_round, commit, change, problem
+):
+    with pytest.raises(ValidationError, match=f"result.{problem}"):
+        commit(store, make_round(), **change)
+    assert all_files(store.files) == set()
+
+
+def test_a_round_whose_spec_is_not_its_key_is_not_committed(store, make_round, commit):
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="does not have that key"):
+        commit(store, replace(make_round(), spec={"schema": 1, "seed": 9}))
+    assert all_files(store.files) == set()
+
+
+def edit(files, path: str, old: bytes, new: bytes) -> None:
+    data = files.read(path)
+    assert old in data
+    files.write(path, data.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b'"lr": 0.1', b'"lr": 0.2', "does not have the key"),
+        (b'"schema": 1', b'"schema": 2', "schema"),
+        (b'"score": 0.9', b'"score": "x"', "result.score"),
+        (b'"score": 0.9,', b"", "result.score: Field required"),
+        (b"{", b"", "Invalid JSON"),
+        (b'"path": "1-', b'"path": "../../1-', "plain relative path"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_name(store, make_round, commit, old, new, problem):
+    round = make_round()
+    commit(store, round)
+    path = layout.record(round.key)
+    edit(store.files, path, old, new)
+    for read in (store.record, lambda key: store.done([key]), lambda key: commit(store, round)):
+        with pytest.raises(StoreError, match=problem) as caught:
+            read(round.key)
+        assert str(caught.value).startswith(store.files.where(path))
+        assert "run the sweep again" in str(caught.value)
+
+
+def test_a_record_under_another_key_is_refused(store, make_round, commit):
+    here, there = make_round(seed=0), make_round(seed=1)
+    commit(store, here)
+    store.files.write(layout.record(there.key), store.files.read(layout.record(here.key)))
+    with pytest.raises(StoreError, match="does not have the key it lies under"):
+        store.record(there.key)
+
+
+def test_a_damaged_or_missing_file_is_refused(store, make_round, commit):
+    record = commit(store, make_round())
+    path = layout.round_file(record.key, record.files["curve.parquet"].path)
+    data = store.files.read(path)
+    for broken in (data[:-1], data + b"x", bytes([data[0] ^ 1]) + data[1:]):
+        store.files.write(path, broken)
+        with pytest.raises(StoreError, match=r"curve.parquet is damaged: its \d+ bytes"):
+            store.read_file(record, "curve.parquet")
+    store.files.delete(path)
+    with pytest.raises(StoreError, match="curve.parquet is damaged: it is missing"):
+        store.read_file(record, "curve.parquet")
+    with pytest.raises(StoreError, match="it names no ticket.safetensors"):
+        store.read_file(record, "ticket.safetensors")
+
+
+def test_only_done_rounds_are_found(store, make_round, commit):
+    rounds = [make_round(seed) for seed in range(5)]
+    for round in rounds[1:4]:
+        commit(store, round)
+    keys = [round.key for round in rounds]
+    assert store.done(keys) == set(keys[1:4])
+    assert list(store.records(keys)) == keys[1:4]
+    assert store.done([]) == set()
+
+
+def test_sweeps_are_the_folders_with_a_sweep_in_them(store):
+    assert store.sweeps() == []
+    store.files.write(layout.sweep_file("b"), b"name: b\n")
+    store.files.write(layout.sweep_file("a"), b"name: a\n")
+    store.files.write(layout.table("half", "rounds"), b"")
+    assert store.sweeps() == ["a", "b"]
+
+
+# One safetensors tensor `w` of two bytes, written by hand.
+PLAIN = (b'{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'.ljust(56),)
+PLAIN = len(PLAIN[0]).to_bytes(8, "little") + PLAIN[0] + b"\x01\x02"
+
+
+def test_snapshots_are_kept_once_and_checked(store):
+    trunk = "0123456789abcdef" * 2
+    data = seal(PLAIN, {"step": "35"})
+    assert store.snapshot(trunk, 35) is None
+    store.put_snapshot(trunk, 35, data)
+    store.put_snapshot(trunk, 35, seal(PLAIN[:-1] + b"\x03", {}))
+    assert store.snapshot(trunk, 35) == data
+    assert store.snapshot(trunk, 36) is None
+    path = layout.snapshot(trunk, 35)
+    for broken in (data[:-1] + b"\x03", data[:-1], b"", data.replace(b'"w"', b'"v"')):
+        store.files.write(path, broken)
+        with pytest.raises(StoreError, match=r"safetensors is damaged"):
+            store.snapshot(trunk, 35)
+    with pytest.raises(ValueError, match="checksum"):
+        store.put_snapshot(trunk, 1, PLAIN)
+
+
+def test_failures_are_kept_in_order(store, make_round):
+    key = make_round().key
+    assert store.failures(key) == []
+    for number in range(12):
+        note = NOTE | {"first_line": f"no {number}", "at": f"2026-01-02T03:04:{number:02}+00:00"}
+        assert store.fail(key, note) == note | {"attempt": number + 1}
+    notes = store.failures(key)
+    assert [note["first_line"] for note in notes] == [f"no {n}" for n in range(12)]
+    assert [note["attempt"] for note in notes] == list(range(1, 13))
+    assert store.record(key) is None
+
+
+def test_a_failure_about_a_file_with_an_odd_name_is_kept(store, make_round):
+    key = make_round().key
+    store.fail(key, NOTE | {"first_line": b"no file \xff".decode(errors="surrogateescape")})
+    assert store.failures(key)[0]["first_line"] == "no file \\udcff"
+
+
+@pytest.mark.parametrize(
+    "change", [{"round": "2"}, {"at": "yesterday"}, {"at": "2026-01-02T03:04:05"}, {"more": 1}]
+)
+def test_a_failure_note_that_no_table_could_hold_is_refused(store, make_round, change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        store.fail(make_round().key, NOTE | change)
+    assert all_files(store.files) == set()
+
+
+def test_a_damaged_failure_note_is_named(store, make_round):
+    key = make_round().key
+    store.fail(key, NOTE)
+    store.files.write(layout.failure(key, 1), b"{}")
+    with pytest.raises(StoreError, match=r"failures/1.json is damaged: sweep: Field required"):
+        store.failures(key)
+
+
+def test_check_finds_each_damage_and_what_to_remove(store, make_round, commit):
+    rounds = [make_round(seed) for seed in range(5)]
+    records = [commit(store, round) for round in rounds]
+    trunk = rounds[0].key
+    store.put_snapshot(trunk, 0, seal(PLAIN, {}))
+    store.put_snapshot(trunk, 5, seal(PLAIN, {}))
+    store.files.write(f"{layout.round_folder('e' * 32)}/lease.json", b"{}")
+    assert list(store.check()) == []
+
+    edit(store.files, layout.record(rounds[1].key), b'"lr": 0.1', b'"lr": 0.3')
+    store.files.delete(layout.round_file(rounds[2].key, records[2].files["curve.parquet"].path))
+    store.files.write(
+        layout.round_file(rounds[3].key, records[3].files["layers.parquet"].path), b"x"
+    )
+    store.files.write(layout.snapshot(trunk, 5), seal(PLAIN, {})[:-1])
+    store.fail(rounds[4].key, NOTE)
+    store.files.write(layout.failure(rounds[4].key, 1), b"{")
+
+    problems = {problem.remove: str(problem) for problem in store.check()}
+    assert set(problems) == {
+        *(layout.record(round.key) for round in rounds[1:4]),
+        layout.failure(rounds[4].key, 1),
+        layout.snapshot(trunk, 5),
+    }
+    assert "does not have the key" in problems[layout.record(rounds[1].key)]
+    assert "curve.parquet is damaged: it is missing" in problems[layout.record(rounds[2].key)]
+    assert "layers.parquet is damaged: its 1 bytes" in problems[layout.record(rounds[3].key)]
+    for path in problems:
+        store.files.delete(path)
+    assert list(store.check()) == []
+    assert store.done([round.key for round in rounds]) == {rounds[0].key, rounds[4].key}
+    commit(store, rounds[1])
+    assert list(store.check()) == []
+
+
+WRITER = """
+import sys, types
+from datetime import datetime, UTC
+from raylottery.spec.fingerprint import fingerprint
+from raylottery.store import Store
+result = {result}
+store = Store.open(sys.argv[1])
+first = int(sys.argv[2])
+for seed in range(first, first + 100_000):
+    spec = {{"schema": 1, "seed": seed}}
+    round = types.SimpleNamespace(key=fingerprint(spec), parent=None, spec=spec)
+    print(round.key, flush=True)
+    now = datetime.now(UTC)
+    store.commit(round, files={{"a.bin": bytes([seed % 251]) * 100_000, "b.bin": b"b" * 50_000}},
+        result=result, sweep="s", attempt=1, seconds=0.1, started_at=now, finished_at=now,
+        device="cpu")
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_rounds_or_none(tmp_path, make_round, commit):
+    files = LocalFiles(tmp_path / "store")
+    result = commit(Store(LocalFiles(tmp_path / "other")), make_round()).result
+    done = tried = 0
+    for turn in range(6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER.format(result=result), files.root, str(turn * 100_000)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert writer.stdout is not None
+        keys = [writer.stdout.readline().strip() for _ in range(4)]
+        time.sleep(0.0007 * turn)
+        writer.send_signal(signal.SIGKILL)
+        keys += writer.stdout.read().split()
+        writer.wait()
+        writer.stdout.close()
+        store = Store.existing(files.root)
+        keys = [key for key in keys if layout.is_key(key)]
+        found = store.records(keys)
+        assert len(keys) - len(found) <= 1  # only the one under way
+        for record in found.values():
+            assert {name: len(store.read_file(record, name)) for name in record.files} == {
+                "a.bin": 100_000,
+                "b.bin": 50_000,
+            }
+        done += len(found)
+        tried += len(keys)
+        assert list(store.check()) == []
+    assert done >= 18

@@ -1,0 +1,116 @@
+"""The classifier: what it measures, on which part of the data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mnist1d.data import get_dataset_args, make_dataset
+
+from raylottery.errors import TrainingError
+from raylottery.pruning import Masks
+from raylottery.spec import parse_sweep
+from raylottery.trainers import make_trainer
+from raylottery.trainers.base import Start, Ticket
+from raylottery.trainers.classifier import data, loop, nets
+
+
+def study(**changes):
+    fields = {"model": "mlp-16", "length": "2ep", "lr": 0.01} | changes
+    text = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    return parse_sweep(
+        f"name: s\ntrainer: {{kind: classifier, dataset: mnist1d, batch_size: 100, {text}}}\n"
+        "prune: {fraction: 0.5, rounds: 1}\nseeds: [0]\neval: {every: 10it}\n"
+    )
+
+
+def dense(trainer, end=50, **changes) -> Start:
+    weights = trainer.initial(0)
+    masks = Masks.dense(weights, trainer.prunable(biases=False).names)
+    return Start(
+        ticket=Ticket(weights=weights, masks=masks), data_seed=1, clock=0, end=end, **changes
+    )
+
+
+def test_mnist1d_is_the_published_data_set_split_3500_500_1000():
+    dataset = data.load("mnist1d", "cpu")
+    published = make_dataset(get_dataset_args())
+    assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (3500, 500, 1000)
+    x_test = torch.tensor(published["x_test"], dtype=torch.float32)
+    assert torch.equal(dataset.test.x, x_test)
+    seen = torch.cat([dataset.train.x, dataset.valid.x])
+    whole = torch.tensor(published["x"], dtype=torch.float32)
+    assert torch.equal(seen.sort(dim=0).values, whole.sort(dim=0).values)
+
+
+def test_the_score_is_the_test_accuracy_of_the_last_weights():
+    trainer = make_trainer(study(), gpu=False)
+    [outcome] = trainer.train([dense(trainer)])
+    net = nets.build("mlp-16", 40, 10)
+    net.load_state_dict(dict(outcome.weights))
+    test = data.load("mnist1d", "cpu").test
+    assert outcome.scores.score == (net(test.x).argmax(1) == test.y).float().mean().item()
+
+
+def test_the_test_set_is_read_at_the_end_alone(monkeypatch):
+    """Selection on validation: whatever is measured before the last step is not the test set."""
+    trainer = make_trainer(study(), gpu=False)
+    dataset = data.load("mnist1d", "cpu")
+    read = []
+    real = loop.measure
+    monkeypatch.setattr(loop, "measure", lambda net, split: read.append(split) or real(net, split))
+    trainer.train([dense(trainer)])
+    kinds = ["test" if s is dataset.test else "valid" if s is dataset.valid else "train" for s in read]
+    assert kinds == ["valid"] * 5 + ["train", "test", "test"]
+
+
+def test_score_at_stop_belongs_to_the_lowest_validation_loss():
+    """With a learning rate that overshoots, the last weights are not the best ones."""
+    trainer = make_trainer(study(lr=0.3), gpu=False)
+    [outcome] = trainer.train([dense(trainer)])
+    losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
+    best = min(losses, key=losses.get)
+    [until_best] = trainer.train([dense(trainer, end=best)])
+    assert outcome.scores.score_at_stop == until_best.scores.score
+
+
+def test_the_curves_summaries():
+    trainer = make_trainer(study(), gpu=False)
+    [outcome] = trainer.train([dense(trainer)])
+    valid = [p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "accuracy")]
+    assert len(valid) == 5
+    assert outcome.scores.score_best == max(valid)
+    assert outcome.scores.score_late == valid[-1], "a tenth of five evaluations is one"
+    assert outcome.scores.score_area == pytest.approx(sum(valid) / 5)
+    assert outcome.scores.metric == "accuracy"
+
+
+def test_batches_cover_an_epoch_once_and_continue_from_any_step():
+    split = data.load("mnist1d", "cpu").train
+    batches = loop.Batches(split, 100, seed=3)
+    whole = torch.cat([batches.at(step)[0] for step in range(35)])
+    assert torch.equal(whole.sort(dim=0).values, split.x.sort(dim=0).values)
+    later = loop.Batches(split, 100, seed=3)
+    assert torch.equal(later.at(40)[0], [batches.at(step) for step in range(36, 41)][-1][0])
+    assert not torch.equal(batches.at(0)[0], batches.at(35)[0]), "each epoch has its own order"
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_mend():
+    trainer = make_trainer(study(optimizer="sgd", lr=1e20), gpu=False)
+    with pytest.raises(TrainingError, match=r"loss became .*trainer\.lr"):
+        trainer.train([dense(trainer)])
+
+
+def test_residual_mlp_adds_its_hidden_layers():
+    net = nets.build("residual-mlp-16-16", 40, 10)
+    x = torch.randn(5, 40)
+    hidden = net.first(x).relu()
+    assert torch.equal(net(x), net.last(hidden + net.blocks[0](hidden).relu()))
+
+
+def test_mlp_300_100_has_the_papers_shape():
+    shapes = {name: tuple(p.shape) for name, p in nets.build("mlp-300-100", 784, 10).named_parameters()}
+    assert shapes == {
+        "0.weight": (300, 784), "0.bias": (300,),
+        "2.weight": (100, 300), "2.bias": (100,),
+        "4.weight": (10, 100), "4.bias": (10,),
+    }  # fmt: skip
