@@ -1,18 +1,18 @@
 """Iterative magnitude pruning, as the paper has it.
 
-    Train the dense network. Prune the smallest of what is left. Put the survivors back to what they
-    were early in the dense training. Train again; repeat.
+    Train the dense network. Prune the smallest of what is left. Put the survivors back to what
+    they were early in the dense training. Train again; repeat.
 
-A round that the store holds is not trained again, and its ticket is drawn from its parent's record
-alone. So a lineage goes on from wherever it stopped, whoever trained the rounds before, and lineages
-that share rounds (the dense one, above all) share the work. Lineages of one shape go in lockstep: at
-each round, all tickets that are due are handed to the trainer together.
+A round that the store holds is not trained again, and its ticket is drawn from its parent's
+record alone. So a lineage goes on from wherever it stopped, whoever trained the rounds before,
+and lineages that share rounds (the dense one, above all) share the work. Lineages of one shape go
+in lockstep: at each round, all tickets that are due are handed to the trainer together.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -56,8 +56,8 @@ def grow(
 ) -> Iterator[tuple[Round, Record]]:
     """Train every unfinished round of the lineages, and yield each as it is committed.
 
-    `extents` names, for each trunk, the steps at which it is to leave a snapshot. Raises `Busy` at a
-    round that someone else is training: come back later.
+    `extents` names, for each trunk, the steps at which it is to leave a snapshot. Raises `Busy`
+    at a round that someone else is training: come back later.
     """
     last = max(lineage.rounds[-1].index for lineage in lineages)
     for index in range(last + 1):
@@ -85,7 +85,7 @@ def begin(
     round: Round, trainer: Trainer, store: Store, extents: Mapping[str, Sequence[int]]
 ) -> Start:
     """A round's ticket, and the stretch of the schedule it is trained over."""
-    dense = round.parent is None
+    dense = round.index == 0
     return Start(
         ticket=sow(round, trainer) if dense else draw(round, trainer, store),
         data_seed=derive_seed("data", round.seed, round.index, round.replicate),
@@ -103,7 +103,9 @@ def sow(round: Round, trainer: Trainer) -> Ticket:
 
 
 def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
-    """The ticket of a pruned round: its mask from the parent, its weights from the rewind point."""
+    """The ticket of a pruned round: mask from the parent, weights from the rewind point."""
+    assert round.parent is not None, "round 0 is sown, not drawn"
+    assert round.prune is not None
     trained, masks = harvest(round.parent, store)
     masks = prune(
         trained,
@@ -112,7 +114,8 @@ def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
         trainer.prunable(biases=round.biases),
         seed=derive_seed("scores", round.seed, round.index, round.replicate),
     )
-    weights = trained if round.rewind_step is None else rewound(round, trainer, store)
+    step = round.rewind_step
+    weights = trained if step is None else rewound(round, step, trainer, store)
     if round.control != "ticket":
         weights, masks = alter(
             round.control,
@@ -126,25 +129,29 @@ def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
 
 def harvest(key: str, store: Store) -> tuple[Weights, Masks]:
     """What a finished round ended with: trained weights, and the mask they were trained under."""
-    record = store.record(key)
-    if record is None:
-        raise StoreError(f"round {key} is gone from the store: run the sweep again to train it")
-    sections, _ = unpack(store.read_file(record, "ticket.safetensors"))
+    sections, _ = unpack(store.read_file(finished(key, store), "ticket.safetensors"))
     return sections["trained"], Masks(sections["mask"])
 
 
-def rewound(round: Round, trainer: Trainer, store: Store) -> Weights:
+def finished(key: str, store: Store) -> Record:
+    """The record of a round that must be there, because another stands on it."""
+    record = store.record(key)
+    if record is None:
+        raise StoreError(f"round {key} is gone from the store: run the sweep again to train it")
+    return record
+
+
+def rewound(round: Round, step: int, trainer: Trainer, store: Store) -> Weights:
     """The weights of the dense training at the rewind step, remade if nobody kept them."""
-    kept = store.snapshot(round.trunk, round.rewind_step)
+    kept = store.snapshot(round.trunk, step)
     if kept is not None:
         return unpack(kept)[0]["weights"]
-    return remake(round, trainer, store)
+    return remake(round, step, trainer, store)
 
 
-def remake(round: Round, trainer: Trainer, store: Store) -> Weights:
+def remake(round: Round, step: int, trainer: Trainer, store: Store) -> Weights:
     """Train the dense network's first steps again, and prove that they are the same to the bit."""
-    step = round.rewind_step
-    trunk = store.record(round.trunk)
+    trunk = finished(round.trunk, store)
     known = {int(at): digest for at, digest in trunk.result["digests"].items()}
     until = min(at for at in known if at >= step)
     log.info("nobody kept step %s of trunk %s: training its first %s steps again",
@@ -208,8 +215,8 @@ def commit(
 
 
 @contextmanager
-def leased(store: Store, rounds: Sequence[Round]) -> Iterator[list[int]]:
-    """Hold the rounds' leases, so that nobody else trains them meanwhile; yields attempt numbers."""
+def leased(store: Store, rounds: Sequence[Round]) -> Generator[list[int]]:
+    """Hold the rounds' leases while nobody else trains them; yields the attempts' numbers."""
     with ExitStack() as held:
         attempts = []
         for round in rounds:

@@ -1,7 +1,7 @@
 """The command line: one small file a command, loaded when it is called.
 
-Exit codes: 0 done; 1 some lineages failed; 2 wrong usage or sweep file; 3 not found or unreachable;
-130 interrupted.
+Exit codes: 0 done; 1 some lineages failed; 2 wrong usage or sweep file; 3 not found or
+unreachable; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -19,18 +19,13 @@ if TYPE_CHECKING:
 class Tally:
     """Counts what a run has done so far."""
 
-    def __init__(self):
-        self.plan: Plan | None = None
+    def __init__(self, plan: Plan):
+        self.plan = plan
         self.began = time.monotonic()
-        self.done: set[str] = set()
+        self.done = set(plan.done)
         self.trained = 0
         self.running: set[str] = set()
         self.failed: set[str] = set()
-
-    def open(self, plan: Plan) -> None:
-        self.plan = plan
-        self.done = set(plan.done)
-        self.began = time.monotonic()
 
     def add(self, key: str) -> None:
         if key not in self.done:
@@ -61,11 +56,11 @@ class Diary:
 
     def __init__(self, say: Callable[[str], None]):
         self.say = say
-        self.tally = Tally()
+        self.tally: Tally
         self.said = 0.0
 
     def opened(self, plan: Plan, seats: int, place: str) -> None:
-        self.tally.open(plan)
+        self.tally = Tally(plan)
         self.said = time.monotonic()
         self.say(opening(plan, seats, place))
 
@@ -98,12 +93,12 @@ class Board:
     def __init__(self, show: Callable[[RenderableType], None], say: Callable[[str], None]):
         self.show = show
         self.say = say
-        self.tally = Tally()
+        self.tally: Tally
         self.note = ""
         self.drawn = 0.0
 
     def opened(self, plan: Plan, seats: int, place: str) -> None:
-        self.tally.open(plan)
+        self.tally = Tally(plan)
         self.say(opening(plan, seats, place))
         self.draw()
 

@@ -1,10 +1,10 @@
-"""The only module that writes to the terminal: tables, live progress, plain lines for pipes, JSON."""
+"""The only module that writes to the terminal: tables, live progress, plain lines, JSON."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from raylottery.analysis import Comparison, Summary
+    from raylottery.analysis.stats import Estimate
     from raylottery.driver.plan import Plan
     from raylottery.driver.watch import Result, Watcher
     from raylottery.spec import Lineage
@@ -89,6 +91,59 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
+def scores(found: Summary, title: str) -> None:
+    """Arms and their controls by density: the mean and half the width of its 95 % interval."""
+    headings = [f"at {density:.3g}" for density in found.densities]
+    rows = [
+        {
+            "arm": row.arm_label,
+            "trained from": row.control,
+            "seeds": row.seeds,
+            **{
+                heading: estimate(cell, row.stored_as)
+                for heading, cell in zip(headings, row.cells, strict=True)
+            },
+        }
+        for row in found.rows
+    ]
+    table(rows, title=title)
+
+
+def estimate(found: Estimate | None, stored_as: str) -> str:
+    """A mean with its interval; accuracy in percent."""
+    if found is None:
+        return ""
+    factor = 100 if stored_as == "accuracy" else 1
+    mean = f"{factor * found.mean:.1f}"
+    return (
+        mean if found.high is None else f"{mean} \u00b1 {factor * (found.high - found.mean):.1f}"
+    )
+
+
+def comparison(found: Comparison) -> None:
+    """Effects by density, then what a person would say of them."""
+    factor, unit = (100, "points") if found.stored_as == "accuracy" else (1, found.stored_as)
+    rows = [
+        {
+            "density": f"{effect.density:.3g}",
+            found.by: effect.value,
+            "against": effect.reference,
+            f"effect ({unit})": scaled(effect.effect, factor),
+            "95 % low": scaled(effect.low, factor),
+            "high": scaled(effect.high, factor),
+            "p": "" if effect.p is None else f"{effect.p:.2g}",
+            "seeds": effect.n,
+        }
+        for effect in found.effects
+    ]
+    table(rows)
+    lines("", *found.sentences, *(f"Note: {note}" for note in found.notes))
+
+
+def scaled(value: float | None, factor: float) -> str:
+    return "" if value is None else f"{factor * value:+.2f}"
+
+
 def findings(found: Sequence[Any]) -> None:
     for what, sound, text in found:
         lines(f"{'ok   ' if sound else 'WRONG'}  {what}: {text}")
@@ -99,10 +154,10 @@ def finished(result: Result, store: str) -> None:
     plan, ledger, name = result.plan, result.ledger, result.plan.sweep.name
     if ledger.trained:
         lines(
-            f"trained {len(ledger.trained)} rounds in {duration(result.seconds)}; start "
-            f"{ledger.startup_s:.1f} s, first imports of torch "
-            f"{' + '.join(f'{s:.1f}' for s in ledger.import_s.values())} s",
-            f"overhead: {ledger.overhead:.1%} of {duration(ledger.worker_s)} of worker time was "
+            f"trained {len(ledger.trained)} rounds in {duration(result.seconds)}: "
+            f"{ledger.startup_s:.1f} s until the first worker was up, and each worker's first "
+            f"import of torch {' and '.join(f'{s:.1f}' for s in ledger.import_s.values())} s",
+            f"after that {ledger.overhead:.1%} of {duration(ledger.worker_s)} of worker time was "
             f"spent outside training",
         )
     for lineage, first_line in result.failures.items():
@@ -118,12 +173,12 @@ def finished(result: Result, store: str) -> None:
     if not plan.todo:
         from raylottery.analysis import load, summary
 
-        table(summary(load(name, store=store)).to_rows(), title=f"{name}: score by density")
+        scores(summary(load(name, store=store)), f"{name}: mean score of the seeds, by density")
 
 
 @contextmanager
-def watching(*, quiet: bool) -> Iterator[Watcher]:
-    """A watcher that suits where the output goes: live in a terminal, lines in a pipe, or silent."""
+def watching(*, quiet: bool) -> Generator[Watcher]:
+    """A watcher that suits where the output goes: live, plain lines, or silent."""
     from raylottery.cli.progress import Board, Diary
 
     if quiet:

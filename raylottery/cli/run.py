@@ -31,14 +31,16 @@ def run(
     ] = None,
     replace: Annotated[
         bool,
-        Parameter(negative="", help="Give the sweep's name to this file, though its trainer differs."),
+        Parameter(
+            negative="", help="Give the sweep's name to this file, though its trainer differs."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> int:
     """Train what is not done of a sweep; safe to repeat.
 
-    Ctrl-C once finishes the running rounds and writes the tables; twice stops at once. Run it again to
-    go on.
+    Ctrl-C once finishes the running rounds and writes the tables; twice stops at once. Run it
+    again to go on.
     """
     from raylottery.driver.run import run as conduct
     from raylottery.errors import UsageError

@@ -23,8 +23,8 @@ def ticket(
 ) -> None:
     """Write one round's ticket as safetensors, for plain torch.
 
-    The file holds the weights the round started from (start.NAME), its mask (mask.NAME) and the weights
-    it ended with (trained.NAME), under the network's own parameter names.
+    The file holds the weights the round started from (start.NAME), its mask (mask.NAME) and the
+    weights it ended with (trained.NAME), under the network's own parameter names.
     """
     from raylottery.driver.tickets import ticket_file
     from raylottery.store import Store

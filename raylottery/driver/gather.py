@@ -1,7 +1,8 @@
 """The driver's side of the store: the sweep's own folder, derived from the rounds.
 
-Tables are rewritten while a sweep runs, but no more often than every ten seconds and for no more than a
-fiftieth of its time; curves and layers, which are long, at the end or at an interrupt alone.
+Tables are rewritten while a sweep runs, but no more often than every ten seconds and for no more
+than a fiftieth of its time; curves and layers, which are long, at the end or at an interrupt
+alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import time
 
 from raylottery.driver.plan import Plan
 from raylottery.driver.provenance import provenance
-from raylottery.errors import UsageError
 from raylottery.spec import dump_sweep
 from raylottery.store import Record, Store, layout, tables
 
@@ -32,13 +32,10 @@ class Gatherer:
         self.spent = 0.0
 
     def open(self) -> None:
-        """Say what the sweep is, before anything of it is trained."""
-        files = self.store.files
-        files.write_if_changed(layout.sweep_file(self.name), dump_sweep(self.plan.sweep).encode())
-        files.write(
-            layout.provenance(self.name), (json.dumps(provenance(), indent=2) + "\n").encode()
-        )
-        self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))
+        """Say what the sweep is, and who trains it, before anything of it is trained."""
+        self._describe()
+        about = json.dumps(provenance(), indent=2) + "\n"
+        self.store.files.write(layout.provenance(self.name), about.encode())
 
     def tick(self) -> None:
         """Rewrite the rounds table if it is time to."""
@@ -56,12 +53,17 @@ class Gatherer:
 
     def write_all(self) -> None:
         """All tables, as the store has the rounds now."""
+        self._describe()
         self.write_rounds()
         lineages = self.plan.lineages
-        self._write("lineages", tables.build_lineages(self.name, lineages))
         self._write("curves", tables.build_curves(self.store, self.name, lineages, self.records))
         self._write("layers", tables.build_layers(self.store, self.name, lineages, self.records))
         self._write("failures", tables.build_failures(self.store, self.name, lineages))
+
+    def _describe(self) -> None:
+        spec = dump_sweep(self.plan.sweep).encode()
+        self.store.files.write_if_changed(layout.sweep_file(self.name), spec)
+        self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))
 
     def _collect(self) -> None:
         missing = [key for key in self.plan.rounds if key not in self.records]

@@ -36,7 +36,7 @@ def installed(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The git commit of the working folder, marked where there are changes on top; None outside git."""
+    """The working folder's commit, marked where there are changes on top; None outside git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

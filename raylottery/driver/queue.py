@@ -1,9 +1,9 @@
 """Which lineage is trained next.
 
-A lineage is ready when nobody is training its next round. Among those that are ready the one whose next
-round most others wait for comes first: so the dense networks of all seeds are trained at once, each by
-one lineage, and no worker waits for another's while there is other work. A lineage that meets a round
-leased by another driver steps back and is tried again later.
+A lineage is ready when nobody is training its next round. Among those that are ready the one
+whose next round most others wait for comes first: so the dense networks of all seeds are trained
+at once, each by one lineage, and no worker waits for another's while there is other work. A
+lineage that meets a round leased by another driver steps back and is tried again later.
 """
 
 from __future__ import annotations

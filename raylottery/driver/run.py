@@ -1,7 +1,8 @@
 """`run`: a plan minus what is done, on Ray or in this process; safe to repeat.
 
-An interrupt once (Ctrl-C) lets every running round finish, starts nothing more and writes the tables; a
-second one stops at once. Either way no finished round is lost, and the next run goes on from there.
+An interrupt once (Ctrl-C) lets every running round finish, starts nothing more and writes the
+tables; a second one stops at once. Either way no finished round is lost, and the next run goes on
+from there.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.inline import run_inline
-from raylottery.driver.plan import Plan, make_plan
+from raylottery.driver.plan import make_plan
 from raylottery.driver.queue import WorkQueue
 from raylottery.driver.resources import seats
 from raylottery.driver.trial import Task
@@ -46,7 +47,6 @@ def run(
     gatherer = Gatherer(plan, store)
     conductor = Conductor(queue, gatherer, watcher)
     if queue.drained:
-        gatherer.open()
         gatherer.write_all()
         return conductor.result(sweep, begun)
 
@@ -71,7 +71,6 @@ def run(
         with connected(address):
             asked = [line.arm.study.resources for line in plan.lineages if plan.unfinished(line)]
             at_once = min(seats(resources, nodes()) for resources in asked)
-            conductor.ledger.startup_s = time.monotonic() - begun
             gatherer.open()
             place = f"the Ray cluster at {address}" if address else "a local Ray"
             watcher.opened(plan, min(at_once, max_concurrent or at_once), place)
@@ -140,7 +139,7 @@ class Conductor:
         self.watcher.tick()
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> Generator[None]:
         """Count interrupts: the first is answered at the next tick, the second is raised."""
 
         def interrupt(number: int, frame: object) -> None:

@@ -37,7 +37,8 @@ def pick(lineage: Lineage, index: int, control: str) -> Round:
 
 
 def ticket_file(name: str, lineage: str, index: int, control: str, store: Store) -> bytes:
-    """A safetensors file with the ticket's `start.*` weights, its `mask.*` and the `trained.*` weights.
+    """A safetensors file with the ticket's `start.*` weights, its `mask.*` and the `trained.*`
+    weights.
 
     Every name after the first dot is the network's own parameter name.
     """

@@ -1,7 +1,8 @@
 """One trial: a whole lineage, trained by whichever process was given it.
 
-The same function runs inside a Ray Tune trial and, with `--inline`, in the driver's own process. What it
-yields are signals for the driver; what it produced is in the store, where the tables are made from it.
+The same function runs inside a Ray Tune trial and, with `--inline`, in the driver's own process.
+What it yields are signals for the driver; what it produced is in the store, where the tables are
+made from it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from raylottery.errors import RaylotteryError
 from raylottery.spec import Arm, Lineage, Sweep
 from raylottery.store import Store, layout
+
+
+if TYPE_CHECKING:
+    from raylottery.lineage import RoundFailed
 
 
 @dataclass(frozen=True, kw_only=True)

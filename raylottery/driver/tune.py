@@ -1,7 +1,9 @@
-"""Runs a plan as Ray Tune trials: Ray gives placement, concurrency and retries; the store is the truth.
+"""Runs a plan as Ray Tune trials: Ray gives placement, concurrency and retries; the store is the
+truth.
 
-Tune asks the queue for the next lineage whenever it has room for one, so what is started always follows
-from what is finished. Nothing is ever restored from Tune's own files, which go into a temporary folder.
+Tune asks the queue for the next lineage whenever it has room for one, so what is started always
+follows from what is finished. Nothing is ever restored from Tune's own files, which go into a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 from raylottery.driver.queue import WorkQueue
 from raylottery.driver.resources import request
@@ -21,7 +24,7 @@ from raylottery.spec import Lineage
 
 
 ENVIRONMENT = {
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this environment, not one built per package
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -34,8 +37,8 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """A Ray to run on: the cluster at `address`, one that is up in this process, or a new local one."""
+def connected(address: str | None) -> Generator[None]:
+    """A Ray to run on: the cluster at `address`, this process's own, or a new local one."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     choose_auth(address)
@@ -44,7 +47,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         ray.init(include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
     else:
@@ -54,7 +57,7 @@ def connected(address: str | None) -> Iterator[None]:
         except ConnectionError as error:
             raise NotFoundError(
                 f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
-                f"Is it up (`ray status --address {address}`), and is RAY_AUTH_MODE the same there?"
+                f"Is it up (`ray status --address {address}`), with the same RAY_AUTH_MODE?"
             ) from error
     try:
         yield
@@ -68,12 +71,14 @@ def reach(address: str) -> None:
         return
     if "://" in address:
         raise UsageError(
-            f"--address {address}: `run` joins a cluster from one of its own machines, as HOST:PORT. "
-            f"From outside, use `raylottery submit`"
+            f"--address {address}: `run` joins a cluster from one of its own machines; give "
+            f"HOST:PORT, such as 10.0.0.5:6379, or auto"
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"--address {address}: expected HOST:PORT, such as 10.0.0.5:6379, or auto")
+        raise UsageError(
+            f"--address {address}: expected HOST:PORT, such as 10.0.0.5:6379, or auto"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
@@ -118,7 +123,7 @@ def run_tune(
             super().__init__()
             self.lineages: dict[str, Lineage] = {}
 
-        def suggest(self, trial_id: str) -> dict | str | None:
+        def suggest(self, trial_id: str):
             lineage = queue.next()
             if lineage is None:
                 return Searcher.FINISHED if queue.drained else None
@@ -126,7 +131,9 @@ def run_tune(
             config = task_of(lineage).to_json()
             return {**config, "request": request(lineage.arm.study.resources)}
 
-        def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False):
+        def on_trial_complete(
+            self, trial_id: str, result: dict | None = None, error: bool = False
+        ):
             pass  # the callback below hears of it with the trial at hand
 
         def save(self, checkpoint_path: str) -> None:

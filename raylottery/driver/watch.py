@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,18 +41,18 @@ class Watcher(Protocol):
 class Ledger:
     """How the workers' time was spent, from the signals of the trials.
 
-    A worker's time runs from the start of its first lineage to the end of its last, waits between them
-    included, less its own first import of torch.
+    A worker's time runs from the start of its first lineage to the end of its last, waits between
+    them included, less its own first import of torch. Nothing of it lies before the first worker
+    is up, which takes as long as Ray needs to start.
     """
 
-    startup_s: float = 0.0
-    """Ray's start, before any worker's time."""
+    began: float = field(default_factory=time.time)
     trained: set[str] = field(default_factory=set)
     training_s: float = 0.0
     import_s: dict[str, float] = field(default_factory=dict)
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def read(self, signal: dict) -> None:
+    def read(self, signal: Mapping) -> None:
         worker = signal["worker"]
         first, last = self.spans.get(worker, (signal["began"], signal["now"]))
         self.spans[worker] = (min(first, signal["began"]), max(last, signal["now"]))
@@ -58,6 +60,11 @@ class Ledger:
         if signal["event"] == "round":
             self.training_s += signal["seconds"]
             self.trained.add(signal["key"])
+
+    @property
+    def startup_s(self) -> float:
+        """From the run's beginning until the first worker was up."""
+        return min((first for first, _ in self.spans.values()), default=self.began) - self.began
 
     @property
     def worker_s(self) -> float:

@@ -43,15 +43,18 @@ def axis_lists(axes: Mapping[str, Any]) -> Iterator[tuple[Key, str, Any]]:
 
 def combinations(axes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One value for each field, for every arm in order."""
-    columns = []
-    for path, values in axes.items():
-        if path == ZIP:
-            rows = zip(*values.values(), strict=True)
-            columns.append([dict(zip(values, row, strict=True)) for row in rows])
-        else:
-            columns.append([{path: value} for value in values])
-    for cells in product(*columns):
+    for cells in product(*_columns(axes)):
         yield {path: value for cell in cells for path, value in cell.items()}
+
+
+def _columns(axes: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The factors of the product: what each entry of an axis, or row of a zip, sets."""
+    return [
+        [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        if path == ZIP
+        else [{path: value} for value in values]
+        for path, values in axes.items()
+    ]
 
 
 def checked_axes(axes: Any, sweep: type[BaseModel]) -> Any:
@@ -65,10 +68,7 @@ def checked_axes(axes: Any, sweep: type[BaseModel]) -> Any:
         path: {k: tuple(v) for k, v in values.items()} if path == ZIP else tuple(values)
         for path, values in axes.items()
     }
-    arms = prod(
-        len(next(iter(values.values()))) if path == ZIP else len(values)
-        for path, values in frozen.items()
-    )
+    arms = prod(len(column) for column in _columns(frozen))
     if arms > MAX_ARMS:
         raise ValueError(f"{arms} arms are more than {MAX_ARMS}; make several sweeps of them.")
     return frozen

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from raylottery.errors import SpecError
 from raylottery.spec.axes import FOLLOWERS, axis_lists, combinations
-from raylottery.spec.fingerprint import fingerprint
+from raylottery.spec.fingerprint import canonical, fingerprint
 from raylottery.spec.problems import Key, Problem, dotted, explain, shown
 from raylottery.spec.rounds import Round, arm_spec, lineage_rounds
 from raylottery.spec.sweep import Sweep
@@ -94,7 +94,10 @@ def _arm(study: Sweep, given: Mapping[str, Any]) -> Arm:
         if not path.startswith(FOLLOWERS)
     }
     return Arm(
-        id=fingerprint(arm_spec(study), ID_LENGTH), label=_label(values), values=values, study=study
+        id=fingerprint(arm_spec(study), ID_LENGTH),
+        label=_label(values),
+        values=values,
+        study=study,
     )
 
 
@@ -132,9 +135,12 @@ def _value_at(tree: Any, path: str) -> Any:
 def _refusals(
     sweep: Sweep, refused: list[tuple[dict[str, Any], list[Problem]]]
 ) -> Iterator[Problem]:
-    """Each fault once: at the value that has it in every arm, else with the first arm that has it."""
+    """Each fault once: at the value that always has it, else with the first arm that has it."""
     keys = {path: key for key, path, _ in axis_lists(sweep.axes)}
     lists = {path: list(values) for _, path, values in axis_lists(sweep.axes)}
+    times = Counter(
+        (path, canonical(value)) for arm in combinations(sweep.axes) for path, value in arm.items()
+    )
     arms: dict[tuple[Key, str], list[dict[str, Any]]] = defaultdict(list)
     for values, problems in refused:
         for problem in problems:
@@ -147,8 +153,8 @@ def _refusals(
             continue
         value = having[0][path]
         place = ("axes", *keys[path], lists[path].index(value))
-        others = sum(values.get(path) == value for values in combinations(sweep.axes)) - len(having)
-        yield Problem(place, f"{text} (arm {label})" if others else text)
+        always = times[path, canonical(value)] == len(having)
+        yield Problem(place, text if always else f"{text} (arm {label})")
 
 
 def _same_arms(arms: list[Arm]) -> Iterator[Problem]:

@@ -24,11 +24,11 @@ UNITS = {
     "ep": "epochs",
     "ts": "environment steps",
     "sync": "target syncs",
-    "%": "percent of the training length",
+    "%": "percent of the training",
 }
 FRACTIONAL = {"ep", "%"}
 DECIMALS = 9
-_TEXT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,%d})?)([A-Za-z%%]+)" % DECIMALS)
+_TEXT = re.compile(rf"([0-9]{{1,15}}(?:\.[0-9]{{1,{DECIMALS}}})?)([A-Za-z%]+)")
 _EXAMPLES = "a number and its unit, such as 500it, 2ep or 5%"
 
 
@@ -46,8 +46,8 @@ class Extent:
             raise ValueError(f"an extent cannot be negative: {self.amount}{self.unit}.")
         if self.unit not in FRACTIONAL and self.amount != int(self.amount):
             raise ValueError(
-                f"{UNITS[self.unit]} come in whole numbers, not {float(self.amount):g}{self.unit}. "
-                f"Only {' and '.join(sorted(FRACTIONAL))} may have decimals."
+                f"{UNITS[self.unit]} ({self.unit}) come in whole numbers, not "
+                f"{float(self.amount):g}; only ep and % may have decimals."
             )
         if (Fraction(self.amount) * 10**DECIMALS).denominator != 1:
             raise ValueError(f"an extent has at most {DECIMALS} decimals, not {self.amount}.")
@@ -75,8 +75,8 @@ class Extent:
         known = dict(units) if total is None else {**units, "%": Fraction(total, 100)}
         if self.unit not in known:
             raise ValueError(
-                f"{self} is in {UNITS[self.unit]}, which mean nothing here. "
-                f"Units here: {', '.join(known)}."
+                f"{self} is in {UNITS[self.unit]}, which cannot be counted here. "
+                f"Units: {', '.join(known)}."
             )
         return math.floor(self.amount * known[self.unit] + Fraction(1, 2))
 

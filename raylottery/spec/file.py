@@ -67,3 +67,80 @@ def parse_sweep(text: str, file: str = "sweep", overrides: Sequence[str] = ()) -
 def dump_sweep(sweep: Sweep) -> str:
     """A sweep as a sweep file, every default written out; `parse_sweep` gives the same sweep."""
     return yaml12.dump(sweep.model_dump(mode="json"))
+
+
+@dataclass
+class Places:
+    """Where each key was given: a line of the file, or an override."""
+
+    file: str
+    lines: Mapping[Key, int]
+    overrides: list[Key] = field(default_factory=list)
+
+    def of(self, problem: Problem) -> tuple[str, int | None, str]:
+        """File, line and text that name a problem best."""
+        key = problem.key
+        for given in reversed(self.overrides):
+            made_by_it = key not in self.lines and given[: len(key)] == key != ()
+            if key[: len(given)] == given or made_by_it:
+                text = problem.text if key == given else str(problem)
+                return f"--set {dotted(given)}", None, text
+        nearest = (key[:end] for end in range(len(key), 0, -1) if key[:end] in self.lines)
+        return self.file, self.lines.get(next(nearest, ())), str(problem)
+
+    def error(self, problems: Sequence[Problem]) -> SpecError:
+        """One error that lists all problems in the file's order."""
+        found = sorted(
+            dict.fromkeys(self.of(problem) for problem in problems),
+            key=lambda place: (place[0] != self.file, place[1] or 0),
+        )
+        (file, line, text), *others = found
+        listed = [str(SpecError(t, file=f, line=n)) for f, n, t in others[: MAX_LISTED - 1]]
+        if len(found) > MAX_LISTED:
+            listed.append(f"... and {len(found) - MAX_LISTED} more.")
+        return SpecError("\n".join([text, *listed]), file=file, line=line)
+
+
+def _overridden(tree: Mapping[str, Any], override: str, places: Places) -> dict[str, Any]:
+    """`tree` with one `key=value` in place."""
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    place = f"--set {override}"
+    if not equals or not name:
+        raise SpecError("expected KEY=VALUE, such as prune.rounds=3.", file=place)
+    key = _override_key(name)
+    try:
+        document = yaml12.load(text)
+    except yaml12.NotYaml as error:
+        raise SpecError(str(error), file=place) from error
+    if document.problems:
+        raise SpecError(str(document.problems[0]), file=place)
+    places.overrides.append(key)
+    return _with(tree, key, document.value, place)
+
+
+def _override_key(name: str) -> Key:
+    """The key that an override names; an axis is called by its field, dots included."""
+    first, _, rest = name.partition(".")
+    if first != "axes" or not rest:
+        return tuple(name.split("."))
+    inner, _, paired = rest.partition(".")
+    return ("axes", ZIP, paired) if inner == ZIP and paired else ("axes", rest)
+
+
+def _with(tree: Any, key: Key, value: Any, place: str) -> Any:
+    if not key:
+        return value
+    if not isinstance(tree, Mapping):
+        raise SpecError(f"{shown(tree)} has no fields; {key[0]} cannot be set.", file=place)
+    return {**tree, key[0]: _with(tree.get(key[0], {}), key[1:], value, place)}
+
+
+def _useless_overrides(sweep: Sweep, places: Places) -> list[Problem]:
+    """Overrides of what an axis sets in every arm."""
+    varied = {path: dotted(("axes", *key)) for key, path, _ in axis_lists(sweep.axes)}
+    return [
+        Problem(key, f"every arm sets this by {varied[dotted(key)]}; override that instead.")
+        for key in places.overrides
+        if dotted(key) in varied
+    ]

@@ -30,7 +30,7 @@ class Frozen:
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces; TypeError, with the place, where there is no such form."""
+    """JSON, keys sorted, no spaces; TypeError names the place of what has no such form."""
     return json.dumps(
         _stable(value, "value", ()), sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -81,7 +81,7 @@ def _stable(value: object, place: str, above: tuple[int, ...]) -> object:
     if id(value) in above:
         raise TypeError(f"{place} contains itself, so it has no stable form in a key.")
     above = (*above, id(value))
-    if type(value) in (list, tuple):
+    if type(value) is list or type(value) is tuple:
         return [_stable(part, f"{place}[{i}]", above) for i, part in enumerate(value)]
     if type(value) is dict:
         for key in value:

@@ -6,7 +6,6 @@ the field that is checked; `explain` turns everything that pydantic found into p
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -77,20 +76,22 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
         for name in section_at(model, problem.key[:-1]).model_fields
         if problem.text.endswith(f"Did you mean {name!r}?")
     }
-    empty = {problem.key for kind, problem in found if kind.endswith("_type")}
+    # Pydantic also calls a list too short when its only entry was refused.
+    refused = {problem.key[:-1] for _, problem in found}
     return [
         problem
         for kind, problem in found
         if not (kind == "missing" and problem.key in misspelt)
-        # Pydantic calls a list too short when its only entry was refused.
-        and not (kind == "too_short" and empty & {(*problem.key, i) for i in range(100)})
+        and not (kind == "too_short" and problem.key in refused)
     ]
 
 
 def section_at(model: type[BaseModel], key: Key) -> type[BaseModel]:
     """The model of the section at `key`."""
     for part in key:
-        model = model.model_fields[str(part)].annotation  # ty: ignore[invalid-assignment]
+        inner = section(model.model_fields[str(part)])
+        assert inner is not None
+        model = inner
     return model
 
 
@@ -109,13 +110,14 @@ def _explain(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"missing, and it has no default.{_help(field)}"
     if kind == "literal_error" and field is not None:
-        choices = [choice for choice in get_args(field.annotation) if choice is not None]
-        return f"no such value: {given}. {did_you_mean(fault['input'], choices)}"
+        return (
+            f"no such value: {given}. {did_you_mean(fault['input'], get_args(field.annotation))}"
+        )
     if kind == "value_error":
         return str(limits["error"])
     if kind in _BOUNDS:
-        bound = limits[kind.removesuffix("_equal") and _BOUNDS[kind][0]]
-        return f"must be {_BOUNDS[kind][1]} {bound}, not {given}.{_help(field)}"
+        name, side = _BOUNDS[kind]
+        return f"must be {side} {_figure(limits[name])}, not {given}.{_help(field)}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, found {given}.{_help(field)}"
     return f"{fault['msg']}, found {given}.{_help(field)}"
@@ -142,6 +144,10 @@ _EXPECTED = {
 }
 
 
+def _figure(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
+
+
 def _field_at(model: type[BaseModel], key: Key) -> FieldInfo | None:
     field = None
     for part in key:
@@ -162,7 +168,5 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr(maxstring=60, maxother=60, maxlong=30, maxlevel=3)
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

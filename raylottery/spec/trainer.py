@@ -45,8 +45,8 @@ def parse_model(model: str) -> tuple[bool, tuple[int, ...]]:
     hidden = tuple(int(width) for width in match[2].split("-")[1:])
     if match[1] and (len(hidden) < 2 or len(set(hidden)) > 1):
         raise ValueError(
-            f"{shown(model)} cannot add its layers: a residual-mlp has at least two hidden layers, "
-            f"all of one width, such as residual-mlp-100-100."
+            f"{shown(model)} cannot add its layers: a residual-mlp has at least two hidden "
+            f"layers, all of one width, such as residual-mlp-100-100."
         )
     return bool(match[1]), hidden
 

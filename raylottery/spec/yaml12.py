@@ -11,22 +11,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.composer import ComposerError
+from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.reader import ReaderError
 
 from raylottery.spec.problems import Key, Problem
 
 
 MAX_DEPTH = 20
 MAX_VALUES = 100_000
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 200_000
 MAX_DIGITS = 100
 _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.nan")
+# Anchored at the end, since PyYAML's resolver only matches the beginning.
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+)
 _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
@@ -58,10 +64,10 @@ def load(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
         raise NotYaml(f"not YAML: {what}.", mark and mark.line + 1) from error
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text.count("\n", 0, int(error.position)) + 1
         raise NotYaml(f"not YAML: {error.reason}.", line) from error
-    except ValueError as error:  # PyYAML's own int() and chr() of an absurd number
+    except (ValueError, OverflowError) as error:  # PyYAML's int() and chr() of absurd numbers
         raise NotYaml(f"not YAML: {error}.") from error
     document = Document()
     if root is not None:
@@ -78,15 +84,17 @@ def _data(node: Node, key: Key, document: Document, above: tuple[int, ...]) -> A
     line = node.start_mark.line + 1
     if id(node) in above:
         raise NotYaml("an alias stands inside what it names, which never ends.", line)
+    if len(key) > MAX_DEPTH:
+        raise NotYaml("nested too deep.", line)
     document.lines.setdefault(key, line)
     if len(document.lines) > MAX_VALUES:
         raise NotYaml(f"its aliases make more than {MAX_VALUES} values of it.", line)
     above = (*above, id(node))
+    if isinstance(node, ScalarNode):
+        return _scalar(node, line)
     if isinstance(node, MappingNode):
         return _mapping(node, key, document, above)
-    if isinstance(node, SequenceNode):
-        return [_data(part, (*key, i), document, above) for i, part in enumerate(node.value)]
-    return _scalar(node, line)
+    return [_data(part, (*key, i), document, above) for i, part in enumerate(node.value)]
 
 
 def _mapping(node: MappingNode, key: Key, document: Document, above: tuple[int, ...]) -> Any:
@@ -95,6 +103,8 @@ def _mapping(node: MappingNode, key: Key, document: Document, above: tuple[int, 
         line = name.start_mark.line + 1
         if not isinstance(name, ScalarNode):
             raise NotYaml("a key is a plain name, not a list or a mapping.", line)
+        if not name.value.isprintable():
+            raise NotYaml(f"the key {name.value!r} cannot be printed.", line)
         inner = (*key, name.value)
         if name.value in found:
             text = f"given twice, first on line {document.lines[inner]}; keep one of them."
@@ -112,12 +122,12 @@ def _scalar(node: ScalarNode, line: int) -> Any:
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text):
+    if _INT.match(text):
         if len(text) > MAX_DIGITS:
             raise NotYaml(f"a number of {len(text)} digits.", line)
         return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    if _FLOAT.match(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
 
 
@@ -130,7 +140,7 @@ class _Composer(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "nested too deep", mark)
+            raise ComposerError(None, None, "nested too deep", mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1

@@ -51,6 +51,8 @@ class Result(TypedDict):
     env_steps: int | None
     stopped_by: str
     stop_step: int | None
+    digests: dict[str, str]
+    """Of round 0: a hash of all weights at each evaluation step."""
 
 
 class StoredFile(BaseModel):

@@ -34,7 +34,7 @@ def unpack(data: bytes) -> tuple[Sections, dict[str, str]]:
     """The sections and the metadata; ValueError if the file is damaged."""
     metadata = open_seal(data)
     sections: Sections = {}
-    for full_name, tensor in safetensors.torch.load(data).items():
+    for full_name, tensor in sorted(safetensors.torch.load(data).items()):
         section, _, name = full_name.partition(".")
         sections.setdefault(section, {})[name] = tensor
     return sections, metadata

@@ -1,9 +1,9 @@
 """The seam between a lineage and whatever trains it.
 
-A lineage hands its trainer a *batch* of starts and gets one outcome for each, in order. A solo trainer
-declares a `capacity` of 1 and is handed one at a time; a trainer that runs many networks in lockstep
-declares how many it takes. A start is all that a training may depend on besides the trainer's own
-specification: equal starts give equal outcomes, whatever they are batched with.
+A lineage hands its trainer a *batch* of starts and gets one outcome for each, in order. A solo
+trainer declares a `capacity` of 1 and is handed one at a time; a trainer that runs many networks
+in lockstep declares how many it takes. A start is all that a training may depend on besides the
+trainer's own specification: equal starts give equal outcomes, whatever they are batched with.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Trainer(Protocol):
         ...
 
     def positions(self) -> Mapping[str, int]:
-        """How often each weight of a layer is used for one input: 1, or the pixels of its output."""
+        """How often a layer's weights are used for one input: 1, or the pixels of its output."""
         ...
 
     def total_params(self) -> int:

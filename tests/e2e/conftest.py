@@ -17,7 +17,8 @@ from raylottery.store import Store
 
 TINY = """
 name: tiny
-trainer: {kind: classifier, dataset: mnist1d, model: mlp-12, length: 2ep, batch_size: 100, lr: 0.01}
+trainer:
+  {kind: classifier, dataset: mnist1d, model: mlp-12, length: 2ep, batch_size: 100, lr: 0.01}
 prune: {fraction: 0.5, rounds: 2}
 seeds: [0, 1]
 axes:
@@ -66,6 +67,8 @@ def snapshot_of() -> Callable[[Path], dict[str, bytes]]:
     """The bytes of every table under a store."""
 
     def read(store: Path) -> dict[str, bytes]:
-        return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("sweeps/*/*.parquet")}
+        return {
+            str(p.relative_to(store)): p.read_bytes() for p in store.rglob("sweeps/*/*.parquet")
+        }
 
     return read

@@ -96,13 +96,15 @@ def test_a_snapshot_nobody_kept_is_remade_to_the_bit(tmp_path, run_inline, table
     run_inline(tmp_path / "two")
     run_inline(tmp_path / "two", "name=late", *late)
     run_inline(tmp_path / "one", "name=late", *late)
-    assert fixed(table(tmp_path / "two", sweep="late")) == fixed(table(tmp_path / "one", sweep="late"))
+    assert fixed(table(tmp_path / "two", sweep="late")) == fixed(
+        table(tmp_path / "one", sweep="late")
+    )
     logs = "".join(p.read_text() for p in (tmp_path / "two/sweeps/late/logs").glob("*.log"))
     assert "nobody kept step 13" in logs
 
 
 def test_a_remade_snapshot_that_differs_is_refused(tmp_path, run_inline, monkeypatch):
-    """On other hardware the first steps may come out otherwise: then no arm is trained from them."""
+    """On other hardware the first steps may come out otherwise: no arm is trained from them."""
     from raylottery.trainers.classifier import loop
 
     run_inline(tmp_path)

@@ -1,7 +1,7 @@
 """Data sets as tensors that stay in memory, on the device that trains on them.
 
-Splits are fixed for everyone: the last examples of a permutation that belongs to the data set, not to
-the seed of a lineage, are held out for validation. The test set is the publisher's own.
+Splits are fixed for everyone: the last examples of a permutation that belongs to the data set,
+not to the seed of a lineage, are held out for validation. The test set is the publisher's own.
 """
 
 from __future__ import annotations
@@ -46,12 +46,11 @@ def load(name: str, device: str) -> Dataset:
     train, valid = order[: size.train], order[size.train :]
     found = (len(train), len(valid), len(y_test))
     assert found == (size.train, size.valid, size.test), f"{name} has sizes {found}, not {size}"
-    dataset = Dataset(
+    return Dataset(
         train=Split(x[train].to(device), y[train].to(device)),
         valid=Split(x[valid].to(device), y[valid].to(device)),
         test=Split(x_test.to(device), y_test.to(device)),
     )
-    return dataset
 
 
 def read_mnist1d() -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """Trains a masked torch classifier, one ticket at a time.
 
-Everything a round yields is a function of its start: batch `t` of the schedule is drawn from the data
-seed and `t` alone, so a training that begins at step 500 sees what one that runs through would have
-seen next. The test set is read once, after the last step: for the last weights, and for those that
-had the lowest validation loss.
+Everything a round yields is a function of its start: batch `t` of the schedule is drawn from the
+data seed and `t` alone, so a training that begins at step 500 sees what one that runs through
+would have seen next. The test set is read once, after the last step: for the last weights, and
+for those that had the lowest validation loss.
 """
 
 from __future__ import annotations
@@ -101,13 +101,16 @@ class Classifier:
             loss.backward()
             guard.mask_gradients()
             optimizer.step()
+            done = step + 1
+            measuring = done % self.eval_every == 0 or done == start.end
+            if measuring:  # before the guard can hide it
+                revived += guard.revived()
             guard.mask_weights()
 
-            done = step + 1
             losses.append(loss.detach())
             if done in start.keep:
                 snapshots[done] = copied(net)
-            if done % self.eval_every == 0 or done == start.end:
+            if measuring:
                 train_loss = torch.stack(losses).mean().item()
                 losses.clear()
                 if not math.isfinite(train_loss):
@@ -119,7 +122,6 @@ class Classifier:
                 valid_loss, valid_accuracy = measure(net, dataset.valid)
                 log.add(done, train_loss, valid_loss, valid_accuracy)
                 best.offer(net, valid_loss)
-                revived += guard.revived()
                 if start.keep:
                     digests[done] = digest(net)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 
-from raylottery.spec.fingerprint import fingerprint
+from raylottery.spec import Lineage, Round, fingerprint, lineages, parse_sweep
 from raylottery.store import Store
 from raylottery.store.files import Files, LocalFiles, files_on
 from raylottery.store.schemas import CURVE, LAYER
@@ -64,49 +64,49 @@ def store(files) -> Store:
     return Store(files)
 
 
-@dataclass(frozen=True)
-class FakeRound:
-    """The part of a round that the store reads."""
-
-    key: str
-    parent: str | None
-    spec: dict
-    index: int = 0
-    control: str = "ticket"
-    lineage_mode: str = "own"
-    draw: int = 0
-    mask_source: str = "dense"
-    weight_source: str = "init"
-
-
-def _make_round(seed: int = 0, parent: FakeRound | None = None, **more) -> FakeRound:
+def _make_round(seed: int = 0, parent: Round | None = None, **more: Any) -> Round:
     index = 0 if parent is None else parent.index + 1
-    spec = {"schema": 1, "seed": seed, "round": index, "lr": 0.1}
-    spec |= {name: more[name] for name in ("control", "draw") if name in more}
+    spec = {"schema": 1, "seed": seed, "round": index, "lr": 0.1, **more}
     if parent is not None:
         spec["parent"] = parent.key
     key = fingerprint(spec)
-    above = None if parent is None else parent.key
-    return FakeRound(key=key, parent=above, spec=spec, index=index, **more)
+    return Round(
+        key=key,
+        parent=None if parent is None else parent.key,
+        trunk=key if parent is None else parent.trunk,
+        index=index,
+        seed=seed,
+        mask_source="dense" if parent is None else "imp",
+        weight_source="init",
+        rewind_step=0,
+        clock=0,
+        end=70,
+        biases=False,
+        spec=spec,
+        prune=None,
+    )
 
 
-def _make_lineage(label: str, seed: int, rounds, scope: str = "global") -> SimpleNamespace:
-    study = SimpleNamespace(
-        trainer=SimpleNamespace(
-            kind="classifier", task="mnist1d", model="mlp-300-100", engine="torch"
-        ),
-        prune=SimpleNamespace(scope=scope, score="magnitude", fraction=0.2),
-        rewind=SimpleNamespace(weights="init", clock=None),
-        model_dump_json=lambda: '{"name":"s"}',
-    )
-    arm = SimpleNamespace(
-        id=fingerprint({"label": label}, length=12),
-        label=label,
-        values={"prune.scope": scope},
-        study=study,
-    )
-    ident = fingerprint({"label": label, "seed": seed}, length=12)
-    return SimpleNamespace(arm=arm, seed=seed, id=ident, rounds=tuple(rounds))
+@pytest.fixture(scope="session")
+def study() -> tuple[Lineage, ...]:
+    """Two arms on the same dense rounds, two seeds, one pruned round, a control drawn twice."""
+    text = """
+        name: s
+        trainer: {kind: classifier, dataset: mnist1d, model: mlp-30-10, length: 2ep,
+                  batch_size: 100, lr: 0.002}
+        prune: {rounds: 1}
+        seeds: [1, 0]
+        axes: {prune.scope: [layerwise, global]}
+        controls: [random-ticket]
+    """
+    members = lineages(parse_sweep(text))
+    for lineage in members:
+        dense, ticket, control = lineage.rounds
+        spec = {**control.spec, "control": {"name": "random-ticket", "draw": 1}}
+        again = replace(control, draw=1, spec=spec, key=fingerprint(spec))
+        # The property keeps what it is given: rows must be sorted whatever the order.
+        vars(lineage)["rounds"] = (again, control, ticket, dense)
+    return members
 
 
 RESULT = {
@@ -144,7 +144,7 @@ def _layers(kept: int = 80) -> bytes:
     return to_bytes([row | {"dead_in": 0, "dead_out": 1, "flops_kept": kept}], LAYER)
 
 
-def _commit(store: Store, round: FakeRound, *, sweep: str = "s", attempt: int = 1, **result):
+def _commit(store: Store, round: Round, *, sweep: str = "s", attempt: int = 1, **result):
     return store.commit(
         round,
         files={"layers.parquet": _layers(), "curve.parquet": _curve()},
@@ -160,14 +160,8 @@ def _commit(store: Store, round: FakeRound, *, sweep: str = "s", attempt: int = 
 
 @pytest.fixture
 def make_round():
-    """Builds a round: `make_round(seed, parent, control=..., draw=...)`."""
+    """Builds a round: `make_round(seed, parent)`; more values enter its key."""
     return _make_round
-
-
-@pytest.fixture
-def make_lineage():
-    """Builds a lineage: `make_lineage(label, seed, rounds)`."""
-    return _make_lineage
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,20 @@ import pytest
 from raylottery.store import Store, layout
 from raylottery.store.files import LocalFiles
 from raylottery.store.holder import Holder
-from raylottery.store.lease import Leases
+from raylottery.store.lease import Lease, Leases
 
 
 KEY = "0123456789abcdef" * 2
-TOKEN = "f" * 32
+ELSEWHERE = Holder(
+    token="f" * 32,
+    host="elsewhere",
+    boot="b",
+    namespace="n",
+    pid=1,
+    started="1",
+    attempt=1,
+    counter=7,
+)
 
 
 class Clock:
@@ -32,21 +42,22 @@ class Clock:
         return self.now
 
 
+def take(leases: Leases, key: str = KEY) -> Lease:
+    """The lease of a round that is free to take."""
+    lease = leases.acquire(key)
+    assert lease is not None
+    return lease
+
+
+def holder_of(leases: Leases, key: str = KEY) -> Holder:
+    holder = leases.holder(key)
+    assert holder is not None
+    return holder
+
+
 def put(files, **changes) -> Holder:
     """Leaves the lease of a process on another machine, or whatever `changes` say."""
-    holder = Holder(
-        **{
-            "token": TOKEN,
-            "host": "elsewhere",
-            "boot": "b",
-            "namespace": "n",
-            "pid": 1,
-            "started": "1",
-            "attempt": 1,
-            "counter": 7,
-            **changes,
-        }
-    )
+    holder = replace(ELSEWHERE, **changes)
     files.write(layout.lease(KEY), holder.to_bytes())
     return holder
 
@@ -66,7 +77,7 @@ def test_one_holds_and_the_next_comes_after_release(files):
     assert lease.attempt == 1
     assert other.acquire(KEY) is None
     assert leases.acquire(KEY) is None
-    with other.acquire("1" * 32):
+    with take(other, "1" * 32):
         assert lease.is_held()
     lease.release()
     again = other.acquire(KEY)
@@ -80,14 +91,19 @@ def test_one_holds_and_the_next_comes_after_release(files):
 
 def test_a_lease_is_released_when_its_block_is_left_in_any_way(files):
     leases = Leases(files)
-    with pytest.raises(KeyboardInterrupt), leases.acquire(KEY):
-        assert leases.holder(KEY) is not None
-        raise KeyboardInterrupt
+    lease = take(leases)
+
+    def interrupted():
+        with lease:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert leases.holder(KEY) is None
 
 
 def test_a_lease_says_who_holds_it(local):
-    with Leases(local).acquire(KEY):
+    with take(Leases(local)):
         said = json.loads(local.read(layout.lease(KEY)))
     assert set(said) == {
         *("token", "host", "boot", "namespace", "pid", "started", "attempt", "counter")
@@ -98,25 +114,26 @@ def test_a_lease_says_who_holds_it(local):
 
 def test_a_dead_process_of_this_machine_is_taken_over_from_at_once(files):
     files.write(layout.lease(KEY), dead_process().to_bytes())
-    with Leases(files, patience=1e9).acquire(KEY) as lease:
+    with take(Leases(files, patience=1e9)) as lease:
         assert lease.attempt == 2
         assert Leases(files).acquire(KEY) is None
-    with Leases(files).acquire(KEY) as lease:
+    with take(Leases(files)) as lease:
         assert lease.attempt == 2
 
 
 def test_a_process_number_used_again_is_not_the_holder(local):
     mine = Holder.this_process(1)
-    put(local, **(vars(mine) | {"token": TOKEN, "started": "1"}))
-    with Leases(local, patience=1e9).acquire(KEY) as lease:
+    local.write(layout.lease(KEY), replace(mine, started="1").to_bytes())
+    with take(Leases(local, patience=1e9)) as lease:
         assert lease.attempt == 2
 
 
 def test_a_zombie_is_dead():
     child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     started = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
-    holder = Holder(**(vars(Holder.this_process(1)) | {"pid": child.pid, "started": started}))
+    holder = replace(Holder.this_process(1), pid=child.pid, started=started)
     assert not holder.is_dead()
+    assert child.stdin is not None
     child.stdin.close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert holder.is_dead()
@@ -125,10 +142,10 @@ def test_a_zombie_is_dead():
 
 @pytest.mark.parametrize("field", ["host", "boot", "namespace"])
 def test_a_process_number_means_nothing_on_another_machine(local, field):
-    gone = vars(dead_process())
-    assert Holder(**gone).is_dead()
-    assert not Holder(**(gone | {field: "another"})).is_dead()
-    assert not Holder(**(gone | {field: ""})).is_dead()
+    gone = dead_process()
+    assert gone.is_dead()
+    assert not replace(gone, **{field: "another"}).is_dead()
+    assert not replace(gone, **{field: ""}).is_dead()
 
 
 def test_a_process_of_another_user_lives(monkeypatch):
@@ -176,7 +193,7 @@ def test_a_lease_that_cannot_be_read_blocks_for_patience_only(local, data):
     leases = Leases(local, clock=clock)
     assert leases.acquire(KEY) is None
     clock.now += 31
-    with leases.acquire(KEY) as lease:
+    with take(leases) as lease:
         assert lease.attempt == 2
         assert leases.acquire(KEY) is None
 
@@ -207,7 +224,7 @@ def test_many_observers_of_a_dead_holder_and_one_takes_over(local):
 
 
 def test_who_was_taken_over_from_counts_on_no_more_and_releases_nothing(local, caplog):
-    slow = Leases(local, beat=0.02).acquire(KEY)
+    slow = take(Leases(local, beat=0.02))
     clock = Clock()
     observer = Leases(local, patience=0, clock=clock)
     taken = observer.acquire(KEY)
@@ -224,7 +241,7 @@ def test_who_was_taken_over_from_counts_on_no_more_and_releases_nothing(local, c
 
 
 def test_a_takeover_gives_way_if_the_holder_released_meanwhile(local, monkeypatch):
-    slow = Leases(local).acquire(KEY)
+    slow = take(Leases(local))
     observer = Leases(local, patience=0)
     create = local.create_exclusive
 
@@ -235,7 +252,7 @@ def test_a_takeover_gives_way_if_the_holder_released_meanwhile(local, monkeypatc
     monkeypatch.setattr(local, "create_exclusive", late)
     assert observer.acquire(KEY) is None
     monkeypatch.undo()
-    with observer.acquire(KEY) as lease:
+    with take(observer) as lease:
         assert lease.attempt == 1
 
 
@@ -248,8 +265,8 @@ def test_an_ended_chain_of_leases_cannot_be_continued(local, monkeypatch):
 
     def late(path, data):
         monkeypatch.undo()
-        quick.acquire(KEY).release()
-        fresh.append(quick.acquire(KEY))
+        take(quick).release()
+        fresh.append(take(quick))
         return create(path, data)
 
     monkeypatch.setattr(local, "create_exclusive", late)
@@ -275,7 +292,9 @@ def test_the_attempt_counts_failures_and_takeovers(local):
     for turn in range(4):
         if turn == 2:
             put(local)
-        with store.lease(KEY) as lease:
+        lease = store.lease(KEY)
+        assert lease is not None
+        with lease:
             assert store.fail(KEY, note)["attempt"] == lease.attempt
             attempts.append(lease.attempt)
     assert attempts == [1, 2, 4, 5]
@@ -286,13 +305,13 @@ def test_one_thread_beats_for_all_leases_and_ends_with_the_last(local):
         return [thread for thread in threading.enumerate() if thread.name == "leases"]
 
     leases = Leases(local, beat=0.02)
-    held = [leases.acquire(f"{n:032x}") for n in range(3)]
+    held = [take(leases, f"{n:032x}") for n in range(3)]
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if all(leases.holder(lease.key).counter >= 3 for lease in held):
+        if all(holder_of(leases, lease.key).counter >= 3 for lease in held):
             break
         time.sleep(0.01)
-    assert all(leases.holder(lease.key).counter >= 3 for lease in held)
+    assert all(holder_of(leases, lease.key).counter >= 3 for lease in held)
     [thread] = beating()
     assert thread.daemon
     for lease in held[:2]:
@@ -305,7 +324,7 @@ def test_one_thread_beats_for_all_leases_and_ends_with_the_last(local):
 
 def test_a_store_that_fails_for_a_moment_costs_no_lease(local, monkeypatch, caplog):
     leases = Leases(local, beat=0.02)
-    lease = leases.acquire(KEY)
+    lease = take(leases)
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -316,10 +335,10 @@ def test_a_store_that_fails_for_a_moment_costs_no_lease(local, monkeypatch, capl
         while "could not be renewed" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
     assert "could not be renewed" in caplog.text
-    before = leases.holder(KEY).counter
-    while leases.holder(KEY).counter == before and time.monotonic() < deadline:
+    before = holder_of(leases).counter
+    while holder_of(leases).counter == before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert leases.holder(KEY).counter > before
+    assert holder_of(leases).counter > before
     lease.release()
 
 
@@ -387,11 +406,12 @@ def test_of_two_processes_exactly_one_gets_each_lease(local):
 
     def say(text: str) -> None:
         for racer in racers:
+            assert racer.stdin is not None
             racer.stdin.write(text)
             racer.stdin.flush()
 
     def hear() -> list[str]:
-        return [racer.stdout.readline().strip() for racer in racers]
+        return [racer.stdout.readline().strip() for racer in racers if racer.stdout is not None]
 
     assert hear() == ["ready", "ready"]
     say(f"{turns}\n")
@@ -400,7 +420,5 @@ def test_of_two_processes_exactly_one_gets_each_lease(local):
         winners.append(hear())
         say("\n")
     for racer in racers:
-        racer.wait(timeout=20)
-        racer.stdin.close()
-        racer.stdout.close()
+        racer.communicate(timeout=20)
     assert all(sorted(pair) == ["0", "1"] for pair in winners)

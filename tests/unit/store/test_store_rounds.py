@@ -189,9 +189,9 @@ def test_a_damaged_or_missing_file_is_refused(store, make_round, commit):
         with pytest.raises(StoreError, match=r"curve.parquet is damaged: its \d+ bytes"):
             store.read_file(record, "curve.parquet")
     store.files.delete(path)
-    with pytest.raises(StoreError, match="curve.parquet is damaged: it is missing"):
+    with pytest.raises(StoreError, match=r"curve.parquet is damaged: it is missing"):
         store.read_file(record, "curve.parquet")
-    with pytest.raises(StoreError, match="it names no ticket.safetensors"):
+    with pytest.raises(StoreError, match=r"it names no ticket.safetensors"):
         store.read_file(record, "ticket.safetensors")
 
 
@@ -214,8 +214,8 @@ def test_sweeps_are_the_folders_with_a_sweep_in_them(store):
 
 
 # One safetensors tensor `w` of two bytes, written by hand.
-PLAIN = (b'{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'.ljust(56),)
-PLAIN = len(PLAIN[0]).to_bytes(8, "little") + PLAIN[0] + b"\x01\x02"
+HEADER = b'{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'.ljust(56)
+PLAIN = len(HEADER).to_bytes(8, "little") + HEADER + b"\x01\x02"
 
 
 def test_snapshots_are_kept_once_and_checked(store):
