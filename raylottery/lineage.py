@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from raylottery.errors import RaylotteryError, StoreError
+from raylottery.errors import RaylotteryError, StoreError, TrainingError
 from raylottery.pruning import Masks, alter, apply_mask, prune
 from raylottery.pruning.profile import profile
 from raylottery.spec import Lineage, Round, derive_seed
@@ -68,17 +68,17 @@ def grow(
             with leased(store, batch) as attempts:
                 began = datetime.now(UTC)
                 try:
-                    starts = [begin(round, trainer, store, extents) for round in batch]
+                    starts = [begin(round, trainer, store, extents) for round in attempts]
                     outcomes = trainer.train(starts)
                 except Exception as error:
                     raise RoundFailed(batch[0], error) from error
                 records = [
                     commit(round, start.ticket, outcome, trainer, store, sweep, attempt, began)
-                    for round, start, outcome, attempt in zip(
-                        batch, starts, outcomes, attempts, strict=True
+                    for (round, attempt), start, outcome in zip(
+                        attempts.items(), starts, outcomes, strict=True
                     )
                 ]
-            yield from zip(batch, records, strict=True)
+            yield from zip(attempts, records, strict=True)
 
 
 def begin(
@@ -165,7 +165,7 @@ def remake(round: Round, step: int, trainer: Trainer, store: Store) -> Weights:
     )
     [outcome] = trainer.train([start])
     if outcome.digests[until] != known[until]:
-        raise StoreError(
+        raise TrainingError(
             f"the snapshot at step {step} of trunk {round.trunk[:12]} was not kept and cannot be "
             f"remade here: training it again on {trainer.device} gives other bits than on "
             f"{trunk.device} with raylottery {trunk.version}. Use the machine and versions that "
@@ -215,15 +215,17 @@ def commit(
 
 
 @contextmanager
-def leased(store: Store, rounds: Sequence[Round]) -> Generator[list[int]]:
-    """Hold the rounds' leases while nobody else trains them; yields the attempts' numbers."""
+def leased(store: Store, rounds: Sequence[Round]) -> Generator[dict[Round, int]]:
+    """Hold the rounds' leases; yields those still to train, with the number of the attempt."""
     with ExitStack() as held:
-        attempts = []
+        attempts = {}
         for round in rounds:
             lease = store.lease(round.key)
             if lease is None:
                 raise Busy(round)
-            attempts.append(held.enter_context(lease).attempt)
+            attempt = held.enter_context(lease).attempt
+            if not store.done([round.key]):  # someone else may have finished it meanwhile
+                attempts[round] = attempt
         yield attempts
 
 

@@ -55,6 +55,7 @@ def datasets() -> Iterator[Finding]:
 
 
 def stored(uri: str) -> Iterator[Finding]:
+    Store.existing(uri)
     store = Store.open(uri)
     yield Finding("store", True, f"{store.uri} can be written")
     problems = [str(problem) for problem in store.check()]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from raylottery.errors import RaylotteryError
+from raylottery.errors import TrainingError, UsageError
 from raylottery.spec import Arm, Lineage, Sweep
 from raylottery.store import Store, layout
 
@@ -79,7 +79,9 @@ def train(task: Task) -> Iterator[dict]:
     """
     began = time.time()
     from raylottery.lineage import Busy, RoundFailed, grow
-    from raylottery.trainers import make_trainer
+    from raylottery.trainers import make_trainer, trainer_class
+
+    trainer_class(task.lineage.arm.study.trainer.kind)
 
     def signal(event: str, **more: object) -> dict:
         return {
@@ -98,7 +100,12 @@ def train(task: Task) -> Iterator[dict]:
     stop_file = layout.stop(task.sweep, task.run)
     lineage = task.lineage
     try:
-        trainer = make_trainer(lineage.arm.study, gpu=lineage.arm.study.resources.gpus > 0)
+        try:
+            trainer = make_trainer(lineage.arm.study, gpu=lineage.arm.study.resources.gpus > 0)
+        except Exception as error:
+            done = store.done(round.key for round in lineage.rounds)
+            ahead = next(round for round in lineage.rounds if round.key not in done)
+            raise RoundFailed(ahead, error) from error
         journal.add(f"{lineage.arm.label}, seed {lineage.seed}, on {trainer.device}")
         rounds = grow([lineage], trainer, store, sweep=task.sweep, extents=task.extents)
         while True:
@@ -122,7 +129,7 @@ def train(task: Task) -> Iterator[dict]:
     except RoundFailed as failure:
         cause = failure.__cause__
         note_failure(store, task, failure, journal)
-        if isinstance(cause, RaylotteryError):
+        if isinstance(cause, TrainingError | UsageError):
             yield signal("failed", error=str(failure))
         else:
             raise

@@ -114,7 +114,9 @@ def _label(values: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else "none" if value is None else shown(value)
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) and value.isprintable() else shown(value)
 
 
 def _replaced(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from raylottery.errors import did_you_mean
-
 
 UNITS = {
     "it": "updates",
@@ -41,7 +39,8 @@ class Extent:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
-            raise ValueError(f"no such unit: {self.unit!r}. {did_you_mean(self.unit, UNITS)}")
+            known = ", ".join(f"{unit} ({meaning})" for unit, meaning in UNITS.items())
+            raise ValueError(f"no such unit: {self.unit[:40]!r}. Units: {known}.")
         if self.amount < 0:
             raise ValueError(f"an extent cannot be negative: {self.amount}{self.unit}.")
         if self.unit not in FRACTIONAL and self.amount != int(self.amount):
@@ -65,7 +64,7 @@ class Extent:
         decimals = f".{rest:0{DECIMALS}}".rstrip("0") if rest else ""
         return f"{whole}{decimals}{self.unit}"
 
-    def steps(self, units: Mapping[str, Fraction], total: int | None) -> int:
+    def steps(self, units: Mapping[str, Fraction | int], total: int | None) -> int:
         """The extent in steps, half a step rounded up.
 
         Args:

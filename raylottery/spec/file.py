@@ -105,8 +105,8 @@ def _overridden(tree: Mapping[str, Any], override: str, places: Places) -> dict[
     """`tree` with one `key=value` in place."""
     name, equals, text = override.partition("=")
     name = name.strip()
-    place = f"--set {override}"
-    if not equals or not name:
+    place = f"--set {override if override.isprintable() else ascii(override)}"
+    if not equals or not name or not name.isprintable():
         raise SpecError("expected KEY=VALUE, such as prune.rounds=3.", file=place)
     key = _override_key(name)
     try:

@@ -88,4 +88,6 @@ def _stable(value: object, place: str, above: tuple[int, ...]) -> object:
             if type(key) is not str:
                 raise TypeError(f"{place} has the key {key!r}; only text can be a key.")
         return {key: _stable(part, f"{place}.{key}", above) for key, part in value.items()}
-    raise TypeError(f"{place} is a {type(value).__name__}, which has no stable form in a key.")
+    raise TypeError(
+        f"{place} is of type {type(value).__name__}, which has no stable form in a key."
+    )

@@ -1,7 +1,8 @@
 """YAML as sweep files use it: plain data, each value with the line it stands on.
 
 Scalars follow YAML 1.2: `1e-3` is a number, only true and false are booleans, `12:30` and
-`2024-01-01` are text. Duplicate keys, tags and documents without end are refused.
+`2024-01-01` are text. Duplicate keys, tags and documents without end are refused, and numbers are
+decimal.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FLOAT = re.compile(
     r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 )
-_TEXT_TAG = "tag:yaml.org,2002:str"
+_UNTAGGED = "untagged"
 
 
 class NotYaml(ValueError):
@@ -84,6 +85,8 @@ def _data(node: Node, key: Key, document: Document, above: tuple[int, ...]) -> A
     line = node.start_mark.line + 1
     if id(node) in above:
         raise NotYaml("an alias stands inside what it names, which never ends.", line)
+    if node.tag != _UNTAGGED:
+        raise NotYaml(f"the tag {node.tag} has no place in a sweep file.", line)
     if len(key) > MAX_DEPTH:
         raise NotYaml("nested too deep.", line)
     document.lines.setdefault(key, line)
@@ -101,7 +104,7 @@ def _mapping(node: MappingNode, key: Key, document: Document, above: tuple[int, 
     found: dict[str, Any] = {}
     for name, value in node.value:
         line = name.start_mark.line + 1
-        if not isinstance(name, ScalarNode):
+        if not isinstance(name, ScalarNode) or name.tag != _UNTAGGED:
             raise NotYaml("a key is a plain name, not a list or a mapping.", line)
         if not name.value.isprintable():
             raise NotYaml(f"the key {name.value!r} cannot be printed.", line)
@@ -116,8 +119,6 @@ def _mapping(node: MappingNode, key: Key, document: Document, above: tuple[int, 
 
 def _scalar(node: ScalarNode, line: int) -> Any:
     text = node.value
-    if node.tag != _TEXT_TAG:
-        raise NotYaml(f"the tag {node.tag} has no place in a sweep file.", line)
     if node.style is not None:  # quoted
         return text
     if text in _WORDS:
@@ -134,8 +135,10 @@ def _scalar(node: ScalarNode, line: int) -> Any:
 class _Composer(yaml.SafeLoader):
     """Nodes only: scalars stay text, and nesting has an end."""
 
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012
     depth = 0
+
+    def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
+        return _UNTAGGED
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.depth > MAX_DEPTH:

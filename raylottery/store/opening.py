@@ -48,7 +48,7 @@ def find_files(uri: str | os.PathLike[str]) -> Files | None:
 
 
 def writable_files(uri: str | os.PathLike[str]) -> Files:
-    """The files of a store, to write them; a local folder is made if it is missing."""
+    """The files of a store, to write them; proves that it can be, and leaves nothing behind."""
     files = _files_at(uri)
     if isinstance(files, LocalFiles):
         _is_folder(files.root)
@@ -90,7 +90,7 @@ def _is_folder(root: Path) -> bool:
 
 
 def _prove_writable(root: Path) -> None:
-    """Makes the folder and a file in it; takes both back if that fails."""
+    """Makes the folder and a file in it, and takes both back: the first write makes it again."""
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     probe = root / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -98,10 +98,11 @@ def _prove_writable(root: Path) -> None:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
+        raise _unusable(root, error) from error
+    finally:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        raise _unusable(root, error) from error
 
 
 def _unusable(root: Path, error: OSError) -> UsageError:

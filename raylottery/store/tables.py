@@ -116,8 +116,8 @@ def _gathered(
     """The files of this name of all rounds in one table, each row with the ids of its round."""
 
     def read(key: str) -> pa.Table:
-        data = store.read_file(records[key], name)
-        return pq.read_table(io.BytesIO(data), use_threads=False).select(part.names).cast(part)
+        file = pq.ParquetFile(pa.BufferReader(store.read_file(records[key], name)))
+        return file.read(columns=part.names, use_threads=False).cast(part)
 
     members = [(line, round) for line, round in in_order(lineages) if round.key in records]
     keys = list(dict.fromkeys(round.key for _, round in members))

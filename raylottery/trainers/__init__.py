@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 
@@ -10,14 +11,21 @@ if TYPE_CHECKING:
     from raylottery.trainers.base import Trainer
 
 
+TRAINERS = {"classifier": "raylottery.trainers.classifier.loop:Classifier"}
+
+
 def make_trainer(study: Sweep, *, gpu: bool) -> Trainer:
     """The trainer that a study asks for, on the GPU this process was given or on the CPU."""
     import torch
 
-    from raylottery.trainers.classifier.loop import Classifier
-
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    return Classifier(study.trainer, study.eval, device)
+    return trainer_class(study.trainer.kind)(study.trainer, study.eval, device)
+
+
+def trainer_class(kind: str) -> type[Trainer]:
+    """The class behind a `kind`, imported with all that it stands on."""
+    module, name = TRAINERS[kind].split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def gpus() -> list[str]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from raylottery.pruning.masks import Masks
 from raylottery.pruning.prunable import Prunable
+from raylottery.spec import Eval
 
 
 Weights = Mapping[str, Tensor]
@@ -99,6 +101,8 @@ class Trainer(Protocol):
     """The most starts `train` takes at once."""
     device: str
     """Where it trains, for the record."""
+
+    def __init__(self, spec: Any, evaluation: Eval, device: torch.device): ...
 
     def prunable(self, *, biases: bool) -> Prunable:
         """The parameters that may be pruned, in layer order."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch._dynamo  # an optimizer's first step would import it: better here than in a round
 from torch import Tensor, nn
 from torch.nn import functional
 

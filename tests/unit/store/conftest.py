@@ -128,6 +128,7 @@ RESULT = {
     "env_steps": None,
     "stopped_by": "length",
     "stop_step": None,
+    "digests": {},
 }
 
 

@@ -240,6 +240,15 @@ def test_who_was_taken_over_from_counts_on_no_more_and_releases_nothing(local, c
     assert observer.holder(KEY) is None
 
 
+def test_releasing_a_lease_that_was_taken_over_frees_nothing(local):
+    slow = take(Leases(local))
+    taken = take(Leases(local, patience=0))
+    slow.release()
+    assert taken.is_held()
+    assert Leases(local).acquire(KEY) is None
+    taken.release()
+
+
 def test_a_takeover_gives_way_if_the_holder_released_meanwhile(local, monkeypatch):
     slow = take(Leases(local))
     observer = Leases(local, patience=0)
@@ -343,7 +352,7 @@ def test_a_store_that_fails_for_a_moment_costs_no_lease(local, monkeypatch, capl
 
 
 FORKED = """
-import os, sys, time
+import os, signal, sys, time
 from raylottery.store.files import LocalFiles
 from raylottery.store.lease import Leases
 leases = Leases(LocalFiles(sys.argv[1]), beat=0.02)
@@ -351,6 +360,7 @@ parents, childs = "a" * 32, "c" * 32
 lease = leases.acquire(parents)
 child = os.fork()
 if child == 0:
+    signal.alarm(20)
     leases.acquire(childs)
     time.sleep(0.3)
     os._exit(0)

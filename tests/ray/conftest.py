@@ -1,0 +1,44 @@
+"""One quickstart on a real local Ray, run by the real command, for every test that reads it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from raylottery.driver.tune import ENVIRONMENT
+from tests.conftest import ROOT, WEIRD
+
+
+@pytest.fixture(scope="session")
+def quickstart(raylottery, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The store and the output of `raylottery run sweeps/quickstart.yaml`."""
+    store = tmp_path_factory.mktemp("quickstart") / WEIRD
+    done = raylottery("run", ROOT / "sweeps/quickstart.yaml", "--store", store)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return store, done
+
+
+@pytest.fixture(scope="session")
+def rows() -> Callable[..., list[dict]]:
+    """The rows of a sweep's table."""
+
+    def read(store: Path, sweep: str, table: str = "rounds") -> list[dict]:
+        return pq.read_table(store / "sweeps" / sweep / f"{table}.parquet").to_pylist()
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """A Ray in this process with eight logical CPUs and one logical GPU."""
+    os.environ.update({**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=8, num_gpus=1)
+    yield
+    ray.shutdown()

@@ -1,0 +1,93 @@
+"""Inline, on a local Ray and on a cluster: one sweep, one table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.conftest import FREE
+
+
+SMOKE = ROOT / "sweeps/smoke.yaml"
+
+
+def fixed(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in FREE} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def inline(raylottery, tmp_path_factory) -> Path:
+    store = tmp_path_factory.mktemp("inline")
+    done = raylottery("run", SMOKE, "--inline", "--store", store)
+    assert done.returncode == 0, done.stderr
+    return store
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A head started as a user would, on its own ports; stopped by its process ids."""
+    scratch = tmp_path_factory.mktemp("ray")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ray = Path(sys.executable).parent / "ray"
+    # A session of its own, so that everything it starts can be found and stopped.
+    head = subprocess.Popen(
+        [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--num-gpus=0",
+         "--include-dashboard=false", f"--temp-dir={scratch}", "--disable-usage-stats"],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except OSError:
+            assert head.poll() is None, "the head ended"
+            time.sleep(0.2)
+    yield f"127.0.0.1:{port}"
+    os.killpg(head.pid, signal.SIGTERM)
+    try:
+        head.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait(30)
+
+
+def test_a_local_ray_gives_the_inline_tables(raylottery, inline, tmp_path, rows):
+    done = raylottery("run", SMOKE, "--store", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert fixed(rows(tmp_path, "smoke")) == fixed(rows(inline, "smoke"))
+    assert rows(tmp_path, "smoke", "curves") == rows(inline, "smoke", "curves")
+    assert rows(tmp_path, "smoke", "layers") == rows(inline, "smoke", "layers")
+    noise = ("Traceback", "WARNING", "DeprecationWarning", "pid=", "logger.cc")
+    assert not any(word in done.stdout + done.stderr for word in noise), done.stderr
+
+
+def test_a_cluster_gives_the_inline_tables(raylottery, inline, cluster, tmp_path, rows):
+    done = raylottery("run", SMOKE, "--store", tmp_path, "--address", cluster)
+    assert done.returncode == 0, done.stderr
+    assert fixed(rows(tmp_path, "smoke")) == fixed(rows(inline, "smoke"))
+
+
+def test_more_gpus_than_exist_are_refused_before_anything_is_written(
+    raylottery, cluster, tmp_path
+):
+    store = tmp_path / "store"
+    done = raylottery(
+        "run", SMOKE, "--store", store, "--address", cluster, "--set", "resources.gpus=1"
+    )
+    assert done.returncode == 2
+    assert "resources.gpus" in done.stderr
+    assert "--set resources.gpus=0" in done.stderr
+    assert not (store / "sweeps").exists()
+    assert not (store / "rounds").exists()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from raylottery.spec import ClassifierTrainer, Prune, Rewind, Sweep, parse_model
+from raylottery.spec.axes import axis_fields
+from raylottery.spec.problems import section
+from tests.unit.spec.samples import alone
+
+
+def trainer(**changes) -> ClassifierTrainer:
+    return ClassifierTrainer.model_validate({**alone().trainer.model_dump(), **changes})
+
+
+def test_every_field_has_its_help():
+    for model in (Sweep, *filter(None, map(section, Sweep.model_fields.values()))):
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+            assert field.description.endswith("."), f"{model.__name__}.{name}"
+
+
+def test_the_defaults():
+    assert Prune(rounds=1).model_dump() == {
+        "score": "magnitude",
+        "scope": "global",
+        "fraction": 0.2,
+        "rounds": 1,
+        "output": "half",
+        "biases": False,
+    }
+    assert Rewind().model_dump() == {"weights": "init", "clock": None, "retrain": None}
+    sweep = alone()
+    assert (str(sweep.eval.every), sweep.retries) == ("5%", 3)
+    assert (trainer().momentum, trainer().weight_decay, trainer().threads) == (0.0, 0.0, 1)
+
+
+def test_what_an_axis_can_vary():
+    assert axis_fields(Sweep) == [
+        "trainer.kind", "trainer.dataset", "trainer.model", "trainer.length", "trainer.batch_size",
+        "trainer.optimizer", "trainer.lr", "trainer.momentum", "trainer.weight_decay",
+        "trainer.threads", "prune.score", "prune.scope", "prune.fraction", "prune.output",
+        "prune.biases", "rewind.weights", "rewind.clock", "rewind.retrain", "eval.every",
+        "resources.cpus", "resources.gpus",
+    ]  # fmt: skip
+
+
+def test_specs_cannot_be_changed_in_place():
+    with pytest.raises(ValidationError, match="frozen"):
+        alone().prune.rounds = 4  # ty: ignore[invalid-assignment]
+
+
+@pytest.mark.parametrize(
+    ("model", "parsed"),
+    [
+        ("mlp-300-100", (False, (300, 100))),
+        ("mlp-7", (False, (7,))),
+        ("residual-mlp-100-100", (True, (100, 100))),
+        ("residual-mlp-8-8-8", (True, (8, 8, 8))),
+    ],
+)
+def test_models(model, parsed):
+    assert parse_model(model) == parsed
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["mlp", "mlp-", "mlp-0", "mlp-03", "mlp-3.5", "mlp-300-", "MLP-3", "mlp-3\n", "mlp-100000",
+     "residual-mlp-8", "residual-mlp-8-9", "residual-8-8", "conv-2", ""],
+)  # fmt: skip
+def test_models_that_are_none(model):
+    with pytest.raises(ValueError, match=r"no such model|cannot add its layers"):
+        parse_model(model)
+
+
+def test_the_trainer_counts_updates_without_the_rest_of_an_epoch():
+    assert (trainer().total_steps, dict(trainer().units)) == (525, {"it": 1, "ep": 35})
+    assert trainer(batch_size=64).units["ep"] == 54  # 3500 = 54 * 64 + 44
+    assert trainer(batch_size=3500, length="3ep").total_steps == 3
+    assert trainer(length="40it").total_steps == 40
+
+
+def test_the_trainer_says_what_it_is():
+    spec = trainer()
+    assert (spec.engine, spec.metric, spec.task) == ("torch", "accuracy", "mnist1d")
+    assert spec.parameters == 40 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10
+    assert trainer(model="residual-mlp-100-100").parameters == 41 * 100 + 101 * 100 + 101 * 10
+
+
+def test_where_the_clock_restarts():
+    assert Rewind().restart == "init"
+    assert str(alone("rewind.weights=1ep").rewind.restart) == "1ep"
+    assert alone("rewind={weights: final, clock: init}").rewind.restart == "init"
+
+
+def test_the_schema_of_a_sweep_file_can_be_written():
+    schema = Sweep.model_json_schema()
+    assert schema["required"] == ["name", "trainer", "prune", "seeds"]
+    assert schema["$defs"]["Prune"]["properties"]["rounds"]["description"] == (
+        "Pruned rounds after the dense one."
+    )
+
+
+def test_specs_load_none_of_the_heavy_libraries():
+    code = (
+        "import sys, raylottery.spec; "
+        "print(*{'torch', 'ray', 'pandas', 'numpy', 'pyarrow'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""

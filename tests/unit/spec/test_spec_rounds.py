@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+import pytest
+from pydantic import Field, create_model
+
+from raylottery.spec import (
+    CONTROLS,
+    ClassifierTrainer,
+    Frozen,
+    Prune,
+    Rewind,
+    Sweep,
+    expand,
+    fingerprint,
+    lineage_rounds,
+    lineages,
+)
+from tests.unit.spec.samples import alone, study
+
+
+def keys(sweep):
+    return [round.key for round in lineage_rounds(sweep, 0)]
+
+
+def arm_id(sweep):
+    [arm] = expand(sweep)
+    return arm.id
+
+
+def names(sweep):
+    """Every arm, lineage and round of a sweep, by the name it has for ever."""
+    lines = lineages(sweep)
+    return {
+        *(("arm", line.arm.id) for line in lines),
+        *(("lineage", line.id) for line in lines),
+        *(("round", round.key) for line in lines for round in line.rounds),
+    }
+
+
+def test_the_dense_round_in_full():
+    dense = lineage_rounds(study(), 1)[0]
+    assert dense.spec == {
+        "schema": 1,
+        "trainer": {
+            "kind": "classifier",
+            "dataset": "mnist1d",
+            "model": "mlp-300-100",
+            "length": 525,
+            "batch_size": 100,
+            "optimizer": "adam",
+            "lr": 0.002,
+            "protocol": 1,
+        },
+        "eval": {"every": 26},
+        "seed": 1,
+        "round": 0,
+    }
+    assert dense.key == dense.trunk == fingerprint(dense.spec)
+    assert (dense.parent, dense.prune, dense.rewind_step) == (None, None, None)
+    assert (dense.index, dense.seed, dense.replicate, dense.draw) == (0, 1, 0, 0)
+    assert (dense.control, dense.lineage_mode) == ("ticket", "own")
+    assert (dense.mask_source, dense.weight_source) == ("dense", "init")
+    assert (dense.clock, dense.end) == (0, 525)
+
+
+def test_a_pruned_round_and_its_control_in_full():
+    dense, ticket, control, later, *_ = lineage_rounds(
+        alone("rewind.weights=1ep", "controls=[random-ticket]"), 0
+    )
+    assert ticket.spec == {
+        **dense.spec,
+        "round": 1,
+        "parent": dense.key,
+        "prune": {"score": "magnitude", "scope": "global", "fraction": 0.2},
+        "weights": "step:35",
+        "clock": 35,
+        "end": 525,
+    }
+    assert control.spec == {**ticket.spec, "control": {"name": "random-ticket", "draw": 0}}
+    assert (ticket.mask_source, ticket.weight_source) == ("imp", "step:35")
+    assert (control.mask_source, control.weight_source) == ("permuted-layer", "reinit")
+    assert (control.lineage_mode, ticket.lineage_mode) == ("branch", "own")
+    assert later.parent == ticket.key == later.spec["parent"]
+    for round in (ticket, control, later):
+        assert round.key == fingerprint(round.spec)
+        assert round.trunk == dense.key
+        assert (round.rewind_step, round.clock, round.end) == (35, 35, 525)
+
+
+def test_rounds_come_by_index_ticket_first_and_controls_as_listed():
+    sweep = alone("controls=[reinit, permuted-mask]", "prune.rounds=2")
+    assert [(round.index, round.control) for round in lineage_rounds(sweep, 0)] == [
+        (0, "ticket"),
+        (1, "ticket"),
+        (1, "reinit"),
+        (1, "permuted-mask"),
+        (2, "ticket"),
+        (2, "reinit"),
+        (2, "permuted-mask"),
+    ]
+
+
+def test_a_control_branches_off_the_ticket_before():
+    rounds = lineage_rounds(study(), 0)
+    tickets = {round.index: round for round in rounds if round.control == "ticket"}
+    controls = [round for round in rounds if round.control != "ticket"]
+    assert [control.index for control in controls] == [1, 2, 3]
+    for control in controls:
+        assert control.parent == tickets[control.index].parent == tickets[control.index - 1].key
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "weights"),
+    [
+        ("reinit", "imp", "reinit"),
+        ("permuted-weights", "imp", "permuted-layer"),
+        ("permuted-mask", "permuted-layer", "step:35"),
+        ("permuted-both", "permuted-layer", "permuted-layer"),
+        ("random-ticket", "permuted-layer", "reinit"),
+        ("random-global", "permuted-global", "reinit"),
+    ],
+)
+def test_what_each_control_starts_from(name, mask, weights):
+    rounds = lineage_rounds(alone("rewind.weights=1ep", f"controls=[{name}]"), 0)
+    assert (rounds[2].mask_source, rounds[2].weight_source) == (mask, weights)
+    assert len(CONTROLS) == 6
+
+
+@pytest.mark.parametrize(
+    ("rewind", "weights", "step", "clock", "end"),
+    [
+        ("{weights: init}", "init", 0, 0, 525),
+        ("{weights: 0it}", "init", 0, 0, 525),
+        ("{weights: 1ep}", "step:35", 35, 35, 525),
+        ("{weights: 5%}", "step:26", 26, 26, 525),
+        ("{weights: 1ep, clock: init}", "step:35", 35, 0, 525),
+        ("{weights: final, clock: init}", "final", None, 0, 525),  # learning-rate rewinding
+        ("{weights: final, clock: 10ep}", "final", None, 350, 525),
+        ("{weights: final, retrain: 5ep}", "final", None, 525, 700),  # fine-tuning
+        ("{weights: init, clock: final, retrain: 100it}", "init", 0, 525, 625),
+    ],
+)
+def test_rewinds_are_data(rewind, weights, step, clock, end):
+    round = lineage_rounds(alone(f"rewind={rewind}"), 0)[1]
+    assert (round.weight_source, round.rewind_step) == (weights, step)
+    assert (round.clock, round.end) == (clock, end)
+    assert [round.spec[name] for name in ("weights", "clock", "end")] == [weights, clock, end]
+
+
+def test_every_rewind_has_keys_of_its_own_on_one_trunk():
+    rewinds = [
+        "{weights: init}",
+        "{weights: 1ep}",
+        "{weights: 1ep, clock: init}",
+        "{weights: final, clock: init}",
+        "{weights: final, retrain: 5ep}",
+        "{weights: final, retrain: 6ep}",
+    ]
+    lines = [lineage_rounds(alone(f"rewind={rewind}"), 0) for rewind in rewinds]
+    assert len({line[0].key for line in lines}) == 1
+    assert len({line[1].key for line in lines}) == len(rewinds)
+
+
+def test_lengths_count_as_steps_however_they_are_written():
+    one = alone("trainer.length=15ep", "rewind.weights=1ep", "eval.every=5%")
+    other = alone("trainer.length=525it", "rewind.weights=35it", "eval.every=26it")
+    assert keys(one) == keys(other)
+    assert arm_id(one) == arm_id(other)
+
+
+def test_arms_of_one_seed_share_the_trunk_and_seeds_do_not():
+    trunks = {(line.seed, line.rounds[0].key) for line in lineages(study())}
+    assert len(lineages(study())) == 8
+    assert sorted(seed for seed, _ in trunks) == [0, 1]
+    assert len({key for _, key in trunks}) == 2
+    for line in lineages(study()):
+        assert {round.trunk for round in line.rounds} == {line.rounds[0].key}
+
+
+def test_all_rounds_but_the_trunk_belong_to_one_lineage():
+    lines = lineages(study())
+    pruned = [round.key for line in lines for round in line.rounds[1:]]
+    assert len(pruned) == len(set(pruned)) == 8 * 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "more"),
+    [
+        ("rounds: 3", "rounds: 5", 8 * 4),
+        ("seeds: [0, 1]", "seeds: [7, 0, 1]", 4 * 6 + 1 + 4),
+        ("[random-ticket]", "[reinit, random-ticket, random-global]", 8 * 6),
+        ("[global, layerwise]", "[erk, global, layerwise]", 4 * 6 + 2 + 4),
+        ("[init, 1ep]", "[init, 2ep, 1ep]", 4 * 6 + 2 + 4),
+        ("name: scope-and-rewind", "name: another", 0),
+        ("retries: 3", "retries: 0", 0),
+        ("cpus: 1, gpus: 0", "cpus: 2, gpus: 0.5", 0),
+    ],
+)
+def test_extending_a_sweep_renames_nothing(old, new, more):
+    before, after = names(study()), names(study((old, new)))
+    assert before <= after
+    assert len(after - before) == more
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "trainer.model=mlp-300-101",
+        "trainer.length=14ep",
+        "trainer.batch_size=50",
+        "trainer.optimizer=adamw",
+        "trainer.lr=0.0020001",
+        "trainer.weight_decay=1e-9",
+        "trainer.threads=2",
+        "eval.every=10%",
+    ],
+)
+def test_the_trainer_and_its_measurements_enter_every_key(change):
+    assert not set(keys(alone())) & set(keys(alone(change)))
+    assert arm_id(alone()) != arm_id(alone(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "prune.score=random",
+        "prune.scope=layerwise",
+        "prune.fraction=0.21",
+        "rewind.weights=1it",
+        "rewind.clock=1it",
+    ],
+)
+def test_pruning_and_rewinding_enter_every_key_but_the_trunks(change):
+    before, after = keys(alone()), keys(alone(change))
+    assert before[0] == after[0]
+    assert not set(before[1:]) & set(after[1:])
+    assert arm_id(alone()) != arm_id(alone(change))
+
+
+def test_the_output_rate_counts_under_layerwise_alone():
+    assert keys(alone("prune.output=full")) == keys(alone())
+    layerwise, full = "prune.scope=layerwise", "prune.output=full"
+    assert keys(alone(layerwise, full))[1:] != keys(alone(layerwise))[1:]
+
+
+def test_pruned_biases_make_another_trunk_since_its_record_counts_them():
+    with_biases = lineage_rounds(alone("prune.biases=true"), 0)
+    assert with_biases[0].spec["biases"] is True
+    assert with_biases[0].key != keys(alone())[0]
+    assert all(round.biases for round in with_biases)
+
+
+def test_the_protocol_enters_every_key(monkeypatch):
+    before = set(keys(alone())) | {arm_id(alone())}
+    monkeypatch.setattr(ClassifierTrainer, "PROTOCOL", 2)
+    assert not before & (set(keys(alone())) | {arm_id(alone())})
+
+
+def sweep_of(trainer, *sets):
+    """The study with another trainer model, its fields as in the file."""
+    sweep = alone(*sets)
+    model = create_model("AnotherSweep", __base__=Sweep, trainer=(trainer, ...))
+    given = {**sweep.model_dump(exclude_unset=True), "axes": {}}
+    return model.model_validate(given)
+
+
+class MomentumByDefault(ClassifierTrainer):
+    momentum: Annotated[float, Frozen(0.0)] = Field(0.9, ge=0, lt=1)
+
+
+class WithSmoothing(ClassifierTrainer):
+    label_smoothing: Annotated[float, Frozen(0.0)] = 0.0
+
+
+def test_a_default_changed_later_renames_what_relies_on_it_and_nothing_else():
+    sgd = "trainer.optimizer=sgd"
+    relies, states = (sgd,), (sgd, "trainer.momentum=0.0")
+    assert not set(keys(sweep_of(MomentumByDefault, *relies))) & set(keys(alone(*relies)))
+    assert arm_id(sweep_of(MomentumByDefault, *relies)) != arm_id(alone(*relies))
+    assert keys(sweep_of(MomentumByDefault, *states)) == keys(alone(*states))
+    assert arm_id(sweep_of(MomentumByDefault, *states)) == arm_id(alone(*states))
+    # Results from before the change are what a file that states the old value gets.
+    assert keys(alone(*states)) == keys(alone(*relies))
+
+
+def test_a_default_without_a_frozen_value_is_always_in_the_key():
+    assert keys(alone("trainer.optimizer=adam")) == keys(sweep_of(ClassifierTrainer))
+    assert lineage_rounds(alone(), 0)[1].spec["prune"]["score"] == "magnitude"
+
+
+def test_a_new_field_that_says_nothing_renames_nothing():
+    assert keys(sweep_of(WithSmoothing)) == keys(alone())
+    assert arm_id(sweep_of(WithSmoothing)) == arm_id(alone())
+    smooth = sweep_of(WithSmoothing)
+    smooth = smooth.model_copy(
+        update={"trainer": smooth.trainer.model_copy(update={"label_smoothing": 0.1})}
+    )
+    assert not set(keys(smooth)) & set(keys(alone()))
+
+
+def test_every_field_of_a_sweep_is_known_to_count_or_not():
+    """A new field has to say here whether it enters keys, and in rounds.py if it does."""
+    counting = {"trainer", "prune", "rewind", "eval"}
+    assert set(Sweep.model_fields) == counting | {
+        "name", "seeds", "axes", "controls", "resources", "retries",
+    }  # fmt: skip
+    assert set(Rewind.model_fields) == {"weights", "clock", "retrain"}
+    assert "rounds" in Prune.model_fields
+    assert get_args(Prune.model_fields["scope"].annotation) == ("global", "layerwise", "erk")
