@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from raylottery import __version__
 from raylottery.cli import render
@@ -18,27 +18,38 @@ from raylottery.errors import RaylotteryError
 
 COMMANDS = {
     "plan": "Show what a sweep would train, and what of it is done; starts nothing.",
-    "run": "Train what is not done of a sweep; safe to repeat.",
+    "run": (
+        "Train what is not done of a sweep; safe to repeat.\n\n"
+        "Ctrl-C once finishes the running rounds and writes the tables; twice stops at once. Run "
+        "it again to go on."
+    ),
     "ls": "List the sweeps of a store.",
     "status": "Show one sweep: arms by seeds, rounds done, first errors.",
     "compare": "Answer the question of a sweep, paired by seed at matched density.",
     "export": "Write a sweep's rounds as csv, parquet or latex.",
-    "ticket": "Write one round's ticket as safetensors, for plain torch.",
+    "ticket": (
+        "Write one round's ticket as safetensors, for plain torch.\n\n"
+        "The file holds the weights the round started from (start.NAME), its mask (mask.NAME) and "
+        "the weights it ended with (trained.NAME), under the network's own parameter names."
+    ),
     "doctor": "Check versions, GPUs, Ray, data sets and a store.",
 }
+"""What each command does: its first sentence for the list, all of it for its own help."""
 
 app = App(
     name="raylottery",
     help="Lottery-ticket studies at any scale, on Ray.",
     version=__version__,
     help_epilogue="Start with: raylottery run sweeps/quickstart.yaml",
+    help_format="plaintext",
+    default_parameter=Parameter(negative="", show_default=lambda default: default or None),
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
     suppress_keyboard_interrupt=False,
 )
-for name, summary in COMMANDS.items():
-    app.command(f"raylottery.cli.{name}:{name}", name=name, help=summary)
+for name, text in COMMANDS.items():
+    app.command(f"raylottery.cli.{name}:{name}", name=name, help=text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,8 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         render.error(str(error))
         return error.exit_code
     except CycloptsError as error:
-        render.error(f"{error}\nSee: raylottery {' '.join([*words[:1], '--help'])}")
+        see = " ".join(["raylottery", *(error.command_chain or ()), "--help"])
+        render.error(f"{explained(error)}\nSee: {see}")
         return 2
     except KeyboardInterrupt:
         render.error("interrupted")
         return 130
+
+
+def explained(error: CycloptsError) -> str:
+    """What is wrong with the words of a command line."""
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"nothing is given for {error.argument.name}. ({error.argument.parameter.help})"
+    if isinstance(error, UnusedCliTokensError):
+        return f"one word too many: {' '.join(error.unused_tokens or ())}"
+    return str(error)

@@ -20,7 +20,7 @@ def compare(
     ],
     at_density: Annotated[
         tuple[float, ...],
-        Parameter(negative="", help="Compare at this density alone; may be repeated."),
+        Parameter(help="Compare at this density alone; may be repeated."),
     ] = (),
     metric: Annotated[str, Parameter(help="The column of rounds.parquet to compare.")] = "score",
     against: Annotated[

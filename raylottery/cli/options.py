@@ -21,8 +21,7 @@ SetOption = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        negative="",
         help="Override a field of the sweep file, as prune.rounds=3; may be repeated.",
     ),
 ]
-JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead.")]
+JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON instead.")]

@@ -60,7 +60,7 @@ def plan(
         f"{len(planned.lineages)} lineages, {len(planned.rounds)} distinct rounds "
         f"({planned.shared} more are shared), {len(planned.todo)} to train",
         f"each trial: {spec.resources.cpus:g} CPU, {spec.resources.gpus:g} GPU",
-        f"will add about {guessed.megabytes:.0f} MB to {store}",
+        f"will add about {render.size(guessed.megabytes)} to {store}",
         "time: no round of this sweep is measured yet"
         if guessed.worker_seconds is None
         else f"time: about {render.duration(guessed.worker_seconds)} of worker time, "

@@ -91,6 +91,10 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
+def size(megabytes: float) -> str:
+    return f"{1000 * megabytes:.0f} kB" if megabytes < 1 else f"{megabytes:.0f} MB"
+
+
 def scores(found: Summary, title: str) -> None:
     """Arms and their controls by density: the mean and half the width of its 95 % interval."""
     headings = [f"at {density:.3g}" for density in found.densities]

@@ -23,33 +23,30 @@ def run(
     max_concurrent: Annotated[
         int | None, Parameter(help="The most lineages to train at a time.")
     ] = None,
-    inline: Annotated[
-        bool, Parameter(negative="", help="Train in this process, without Ray.")
-    ] = False,
+    inline: Annotated[bool, Parameter(help="Train in this process, without Ray.")] = False,
     only: Annotated[
         Literal["failed"] | None, Parameter(help="Train only the lineages that failed before.")
     ] = None,
     replace: Annotated[
         bool,
-        Parameter(
-            negative="", help="Give the sweep's name to this file, though its trainer differs."
-        ),
+        Parameter(help="Give the sweep's name to this file, though its trainer differs."),
     ] = False,
     json: JsonOption = False,
 ) -> int:
-    """Train what is not done of a sweep; safe to repeat.
-
-    Ctrl-C once finishes the running rounds and writes the tables; twice stops at once. Run it
-    again to go on.
-    """
+    """Train what is not done of a sweep; safe to repeat."""
     from raylottery.driver.run import run as conduct
+    from raylottery.driver.tune import reach
     from raylottery.errors import UsageError
     from raylottery.spec import read_sweep
     from raylottery.store import Store
 
     if max_concurrent is not None and max_concurrent < 1:
         raise UsageError(f"--max-concurrent {max_concurrent}: at least one lineage must train")
+    if inline and address is not None:
+        raise UsageError("--inline trains in this process, --address on a cluster: give only one")
     spec = read_sweep(sweep, set_)
+    if address is not None:
+        reach(address)  # before a folder is made for the store
     opened = Store.open(store)
     with render.watching(quiet=json) as watcher:
         result = conduct(

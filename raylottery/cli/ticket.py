@@ -21,14 +21,17 @@ def ticket(
     control: Annotated[str, Parameter(help="A control of that round instead.")] = "ticket",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write one round's ticket as safetensors, for plain torch.
-
-    The file holds the weights the round started from (start.NAME), its mask (mask.NAME) and the
-    weights it ended with (trained.NAME), under the network's own parameter names.
-    """
+    """Write one round's ticket as safetensors, for plain torch."""
     from raylottery.driver.tickets import ticket_file
+    from raylottery.errors import UsageError
     from raylottery.store import Store
 
     content = ticket_file(name, lineage, round, control, Store.existing(store))
-    to.write_bytes(content)
+    try:
+        to.write_bytes(content)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {to}: {error.strerror}. Name a file in a folder that exists and can be "
+            f"written"
+        ) from error
     render.lines(f"wrote {to} ({len(content) / 1e3:.0f} kB)")

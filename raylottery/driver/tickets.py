@@ -15,9 +15,11 @@ def find_round(name: str, lineage: str, index: int, control: str, store: Store) 
     plan = stored_plan(name, store)
     matches = [line for line in plan.lineages if line.id.startswith(lineage)]
     if len(matches) != 1:
-        what = "no lineage" if not matches else f"{len(matches)} lineages"
-        hint = did_you_mean(lineage, [line.id for line in plan.lineages])
-        raise NotFoundError(f"{what} of sweep {name!r} begin with {lineage!r}. {hint}")
+        what = "no lineage begins" if not matches else f"{len(matches)} lineages begin"
+        raise NotFoundError(
+            f"{what} with {lineage!r} in sweep {name!r}. `raylottery status {name} --json` lists "
+            f"them all"
+        )
     return pick(matches[0], index, control)
 
 

@@ -73,11 +73,6 @@ def test_a_read_only_folder_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_opening_to_write_leaves_an_empty_folder(tmp_path):
-    writable_files(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
 @pytest.mark.parametrize("text", ["", "a\0b"])
 def test_no_path_at_all(text):
     with pytest.raises(UsageError, match="no path of a store"):
