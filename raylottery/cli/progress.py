@@ -32,6 +32,14 @@ class Tally:
             self.trained += 1
         self.done.add(key)
 
+    def end(self, lineage: Lineage, event: str) -> None:
+        """A lineage ended; where it is done, so are its rounds, whoever trained them."""
+        self.running.discard(lineage.id)
+        if event == "failed":
+            self.failed.add(lineage.id)
+        if event == "done":
+            self.done |= {round.key for round in lineage.rounds}
+
     def of(self, lineage: Lineage) -> tuple[int, int]:
         """A lineage's rounds: done, and all."""
         return sum(round.key in self.done for round in lineage.rounds), len(lineage.rounds)
@@ -71,7 +79,7 @@ class Diary:
         self.tally.add(key)
 
     def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
-        self.tally.running.discard(lineage.id)
+        self.tally.end(lineage, event)
         if event == "failed":
             self.say(f"failed: {lineage.arm.label}, seed {lineage.seed} ({lineage.id}): {error}")
         elif event == "done":
@@ -109,9 +117,8 @@ class Board:
         self.tally.add(key)
 
     def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
-        self.tally.running.discard(lineage.id)
+        self.tally.end(lineage, event)
         if event == "failed":
-            self.tally.failed.add(lineage.id)
             self.say(f"failed: {lineage.arm.label}, seed {lineage.seed} ({lineage.id}): {error}")
 
     def stopping(self) -> None:
