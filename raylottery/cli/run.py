@@ -35,7 +35,7 @@ def run(
 ) -> int:
     """Train what is not done of a sweep; safe to repeat."""
     from raylottery.driver.run import run as conduct
-    from raylottery.driver.tune import reach
+    from raylottery.driver.cluster import reach
     from raylottery.errors import UsageError
     from raylottery.spec import read_sweep
     from raylottery.store import Store

@@ -13,13 +13,13 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
+from raylottery.driver.cluster import connected, nodes
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.inline import run_inline
 from raylottery.driver.plan import make_plan
 from raylottery.driver.queue import WorkQueue
 from raylottery.driver.resources import seats
 from raylottery.driver.trial import Task
-from raylottery.driver.tune import connected, nodes, run_tune
 from raylottery.driver.watch import Ledger, Result, Watcher
 from raylottery.errors import UsageError
 from raylottery.spec import Lineage, Sweep, parse_sweep
@@ -74,6 +74,8 @@ def run(
             gatherer.open()
             place = f"the Ray cluster at {address}" if address else "a local Ray"
             watcher.opened(plan, min(at_once, max_concurrent or at_once), place)
+            from raylottery.driver.tune import run_tune  # loads ray, once its environment is set
+
             with conductor.interruptible():
                 run_tune(queue, task_of, sweep.retries, max_concurrent, *hooks)
     return conductor.result(sweep, begun)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from raylottery.driver.tune import ENVIRONMENT
+from raylottery.driver.cluster import ENVIRONMENT
 from tests.conftest import ROOT, WEIRD
 
 

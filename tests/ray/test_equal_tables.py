@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import socket
 import subprocess
 import sys
@@ -58,14 +60,37 @@ def cluster(tmp_path_factory):
     head.wait(60)
 
 
-def test_a_local_ray_gives_the_inline_tables(raylottery, inline, tmp_path, rows):
-    done = raylottery("run", SMOKE, "--store", tmp_path)
-    assert done.returncode == 0, done.stderr
+def in_a_terminal(*arguments: object) -> tuple[int, str]:
+    """Exit code and output of the command with a terminal of its own."""
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "raylottery", *map(str, arguments)],
+        stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    return run.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def test_a_local_ray_gives_the_inline_tables_and_a_live_board(inline, tmp_path, rows):
+    code, shown = in_a_terminal("run", SMOKE, "--store", tmp_path)
+    assert code == 0, shown
     assert fixed(rows(tmp_path, "smoke")) == fixed(rows(inline, "smoke"))
     assert rows(tmp_path, "smoke", "curves") == rows(inline, "smoke", "curves")
     assert rows(tmp_path, "smoke", "layers") == rows(inline, "smoke", "layers")
+    assert re.search(r"scope=layerwise +0/5 +0/5", shown), "arms by seeds, before the first round"
+    assert "trained 18 rounds" in shown
     noise = ("Traceback", "WARNING", "DeprecationWarning", "pid=", "logger.cc")
-    assert not any(word in done.stdout + done.stderr for word in noise), done.stderr
+    assert not any(word in shown for word in noise), shown
 
 
 def test_a_cluster_gives_the_inline_tables(raylottery, inline, cluster, tmp_path, rows):

@@ -1,0 +1,92 @@
+"""The Ray that a plan runs on: a local one, or a cluster that is up already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from raylottery.errors import NotFoundError, UsageError
+
+
+ENVIRONMENT = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use this very environment
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt is the driver's to answer
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+}
+
+
+@contextmanager
+def connected(address: str | None) -> Generator[None]:
+    """A Ray to run on: the cluster at `address`, this process's own, or a new local one."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    choose_auth(address)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+    else:
+        reach(address)
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise NotFoundError(
+                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
+                f"Is it up (`ray status --address {address}`), with the same RAY_AUTH_MODE?"
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def reach(address: str) -> None:
+    """Fail in seconds where nobody listens; Ray itself would try for a minute."""
+    if address == "auto":
+        return
+    if "://" in address:
+        raise UsageError(
+            f"--address {address}: `run` joins a cluster from one of its own machines; give "
+            f"HOST:PORT, such as 10.0.0.5:6379, or auto"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(
+            f"--address {address}: expected HOST:PORT, such as 10.0.0.5:6379, or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise NotFoundError(
+            f"no Ray cluster answers at {address}: {error}. Start one with `ray start --head`, "
+            f"or leave --address out to run on a local Ray"
+        ) from error
+
+
+def choose_auth(address: str | None) -> None:
+    """Say explicitly whether tokens are used: Ray's own default differs between its commands."""
+    token = os.path.exists(os.path.expanduser("~/.ray/auth_token")) or any(
+        name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    )
+    os.environ.setdefault("RAY_AUTH_MODE", "token" if address and token else "disabled")
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each node of the connected cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
