@@ -16,7 +16,8 @@ setup: .venv/.ready
 	@test -x $(BIN)/python || if command -v uv >/dev/null; \
 	  then uv venv --quiet --python '>=3.11,<3.14' .venv; else $(PYTHON) -m venv .venv; fi
 	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python \
+	  --constraint constraints.txt --editable . --group dev
 	@touch $@
 
 demo: setup
@@ -25,12 +26,11 @@ demo: setup
 	$(BIN)/raylottery compare quickstart --by rewind.weights --store $(STORE)
 	$(BIN)/raylottery compare quickstart --by control --store $(STORE)
 
-test: setup
-	$(BIN)/pytest -q -m "not ray"
+test: test-fast
 	$(BIN)/pytest -q -m ray
 
 test-fast: setup
-	$(BIN)/pytest -q -m "not ray"
+	$(BIN)/pytest -q -m "not ray" --numprocesses 2
 
 check: setup
 	$(BIN)/ruff format --check .

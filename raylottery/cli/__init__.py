@@ -55,6 +55,7 @@ for name, text in COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    render.spell_out_what_streams_cannot_write()
     try:
         return app(words) or 0
     except RaylotteryError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json as jsonlib
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
     from raylottery.spec import Lineage
 
 
-PIPE_WIDTH = 200
+PIPE_WIDTH = 100_000
 """Columns for tables that no terminal wraps, so that a pipe never cuts them."""
+
+
+def spell_out_what_streams_cannot_write() -> None:
+    """An arm's label or a path that the encoding lacks is escaped, and ends no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -41,7 +49,11 @@ def error(message: str) -> None:
 
 
 def json(value: Any) -> None:
-    sys.stdout.write(jsonlib.dumps(value, indent=2, allow_nan=False) + "\n")
+    try:
+        sys.stdout.write(jsonlib.dumps(value, indent=2, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console().on_broken_pipe()  # as for all other output: the reader has seen enough
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:

@@ -34,8 +34,8 @@ def run(
     json: JsonOption = False,
 ) -> int:
     """Train what is not done of a sweep; safe to repeat."""
-    from raylottery.driver.run import run as conduct
     from raylottery.driver.cluster import reach
+    from raylottery.driver.run import run as conduct
     from raylottery.errors import UsageError
     from raylottery.spec import read_sweep
     from raylottery.store import Store

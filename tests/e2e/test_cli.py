@@ -31,7 +31,7 @@ from tests.e2e.conftest import TINY
 SLOW = """
 name: slow
 trainer:
-  {kind: classifier, dataset: mnist1d, model: mlp-12, length: 50ep, batch_size: 100, lr: 0.01}
+  {kind: classifier, dataset: mnist1d, model: mlp-12, length: 40ep, batch_size: 100, lr: 0.01}
 prune: {fraction: 0.5, rounds: 4}
 seeds: [0]
 """
@@ -63,6 +63,20 @@ def environment(tmp_path_factory) -> dict[str, str]:
 def command(raylottery, environment) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: object, **options):
         return raylottery(*arguments, **environment, **options)
+
+    return call
+
+
+@pytest.fixture
+def here(capsys, monkeypatch, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same in this process, in no time; whatever the command does not foresee is raised."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object):
+        capsys.readouterr()
+        words = [str(argument) for argument in arguments]
+        code = main(words)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
     return call
 
@@ -222,9 +236,9 @@ def tickets(rows: list[dict], scope: str, seed: int, control: str = "ticket") ->
     return [row for row in rows if (row["scope"], row["seed"], row["control"]) == wanted]
 
 
-def test_compare_by_control(finished, command, rows):
+def test_compare_by_control(finished, here, rows):
     _, store, _ = finished
-    told = answer(command("compare", "tiny", "--by", "control", "--store", store,
+    told = answer(here("compare", "tiny", "--by", "control", "--store", store,
                           "--at-density", "0.4", "--json"))  # fmt: skip
     [effect] = told["rows"]
     cells = [(scope, seed) for scope in ("global", "layerwise") for seed in (0, 1)]
@@ -238,13 +252,13 @@ def test_compare_by_control(finished, command, rows):
     assert (effect["pairs"], effect["n"], effect["missing"]) == (4, 2, 0)
 
 
-def test_export(finished, command, rows, tmp_path):
+def test_export(finished, command, here, rows, tmp_path):
     _, store, _ = finished
-    for suffix in ("csv", "parquet", "tex"):
+    for suffix, call in {"csv": command, "parquet": here, "tex": here}.items():
         file = tmp_path / f"an export.{suffix}"
-        done = command("export", "tiny", "--to", file, "--store", store)
+        done = call("export", "tiny", "--to", file, "--store", store)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"wrote {file}\n", "")
-    lines = list(csv.DictReader((tmp_path / "an export.csv").open()))
+    lines = list(csv.DictReader((tmp_path / "an export.csv").read_text().splitlines()))
     assert [(li["key"], li["control"], int(li["kept"]), float(li["score"])) for li in lines] == [
         (row["key"], row["control"], row["kept"], row["score"]) for row in rows
     ]
@@ -257,9 +271,43 @@ def test_export(finished, command, rows, tmp_path):
     assert tex.count(r"\\") == 1 + 4
 
 
-def test_doctor_finds_the_store_sound(finished, command):
+def test_a_pipe_gets_whole_tables_and_may_close_early(finished, environment):
+    """As in `raylottery plan ... | head -1`."""
+    file, store, _ = finished
+    seeds = ", ".join(map(str, range(400)))
+    words = ["plan", str(file), "--store", str(store), "--set", f"seeds=[{seeds}]"]
+    buffered = os.environ | environment | {"PYTHONUNBUFFERED": ""}
+    for more, first in (
+        (["--json"], "{"),
+        ([], " ".join(["arm", *(f"seed {s}" for s in range(400))])),
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "raylottery", *words, *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=buffered,
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with process:
+            assert " ".join(process.stdout.readline().split()) == first
+            process.stdout.close()
+            assert process.stderr.read() == ""
+
+
+def test_what_an_encoding_lacks_is_spelt_out(finished, command):
+    file, store, _ = finished
+    words = ("run", file, "--store", store, "--inline")
+    done = command(*words, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"are in {store}".replace("\u00e9", "\\xe9") in done.stdout
+    assert "\\xb1 " in done.stdout, "of a mean and its interval"
+
+
+def test_doctor_finds_the_store_sound(finished, here):
     _, store, _ = finished
-    findings = answer(command("doctor", "--store", store, "--json"))
+    findings = answer(here("doctor", "--store", store, "--json"))
     assert all(finding["sound"] for finding in findings)
     found = {(finding["what"], finding["found"]) for finding in findings}
     assert ("data set mnist1d", "3500 training, 500 validation, 1000 test") in found
@@ -267,7 +315,7 @@ def test_doctor_finds_the_store_sound(finished, command):
 
 
 def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
-    finished, command, environment, rows, tmp_path
+    finished, command, here, environment, rows, tmp_path
 ):
     from safetensors.torch import load_file
 
@@ -296,7 +344,7 @@ def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
     assert float(done.stdout) == row["score"]
 
     other = tmp_path / "a control"
-    done = command(*words[:4], "--control", "random-ticket", "--to", other, "--store", store)
+    done = here(*words[:4], "--control", "random-ticket", "--to", other, "--store", store)
     assert done.returncode == 0
     altered = load_file(other)
     for name, mask in masks.items():
@@ -332,11 +380,11 @@ def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
         ("name: tiny", "name: a..b", (":2: name: 'a..b' cannot name a folder", "no `..`")),
     ],
 )
-def test_a_bad_sweep_file_is_refused(command, tmp_path, old, new, parts):
+def test_a_bad_sweep_file_is_refused(here, tmp_path, old, new, parts):
     """With the file, the line, the key and the mend; and nothing is written."""
     assert old in TINY
     (tmp_path / "bad.yaml").write_text(TINY.replace(old, new, 1))
-    done = command("run", "bad.yaml", "--store", "store", "--inline", cwd=tmp_path)
+    done = here("run", "bad.yaml", "--store", "store", "--inline")
     refused(done, 2, "bad.yaml", *parts)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
 
@@ -358,12 +406,21 @@ def test_a_bad_sweep_file_is_refused(command, tmp_path, old, new, parts):
         ("--store s4://bucket", ("s4://bucket", "Did you mean 's3'")),
     ],
 )
-def test_a_wrong_run_is_refused(command, tmp_path, words, parts):
+def test_a_wrong_run_is_refused(here, monkeypatch, tmp_path, words, parts):
+    monkeypatch.setenv("RAYLOTTERY_STORE", "store")
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "file").write_text("")
-    done = command("run", "tiny.yaml", *words.split(), cwd=tmp_path, RAYLOTTERY_STORE="store")
+    done = here("run", "tiny.yaml", *words.split())
     refused(done, 2, *parts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "tiny.yaml"]
+
+
+def test_a_refusal_reaches_the_shell(command, finished, tmp_path):
+    _, store, _ = finished
+    (tmp_path / "bad.yaml").write_text(TINY.replace("rounds: 2", "rounds: 0"))
+    done = command("run", "bad.yaml", "--inline", cwd=tmp_path)
+    refused(done, 2, "bad.yaml:5: prune.rounds: must be at least 1")
+    refused(command("compare", "tinny", "--by", "control", "--store", store), 3, "'tiny'")
 
 
 def test_a_sweep_file_that_is_not_there(command, tmp_path):
@@ -408,11 +465,11 @@ def test_a_cluster_that_is_not_there(command, tmp_path):
         ("compare tiny --by prune.scope --at-density 20", 2, ("density 20", "0.1 for 10 %")),
     ],
 )
-def test_what_is_not_in_the_store_is_named(finished, command, rows, tmp_path, words, code, parts):
+def test_what_is_not_in_the_store_is_named(finished, here, rows, tmp_path, words, code, parts):
     _, store, _ = finished
     before = contents(store)
     words = words.replace("LINEAGE", rows[0]["lineage"]).replace("OUT", str(tmp_path))
-    refused(command(*words.split(), "--store", store), code, *parts)
+    refused(here(*words.split(), "--store", store), code, *parts)
     assert contents(store) == before
     assert list(tmp_path.iterdir()) == []
 
@@ -421,32 +478,30 @@ def test_what_is_not_in_the_store_is_named(finished, command, rows, tmp_path, wo
     "words", ["ls", "status tiny", "compare tiny --by control", "export tiny --to x.csv",
               "ticket tiny x 0 --to x"]
 )  # fmt: skip
-def test_a_store_that_is_not_there(command, tmp_path, words):
-    refused(command(*words.split(), cwd=tmp_path), 3, "no store at ./results", "--store")
+def test_a_store_that_is_not_there(here, tmp_path, words):
+    refused(here(*words.split()), 3, "no store at ./results", "--store")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_is_one_study_unless_replaced(finished, command, tmp_path, capsys):
+def test_a_name_is_one_study_unless_replaced(finished, here, tmp_path):
     file, store, _ = finished
     before = contents(store)
     change = ("--set", "trainer.lr=0.02")
-    done = command("run", file, "--store", store, "--inline", *change)
+    done = here("run", file, "--store", store, "--inline", *change)
     refused(done, 2, "'tiny'", "trainer.lr was 0.01, is now 0.02", "`name:`", "--replace")
     assert contents(store) == before
 
     (tmp_path / "tiny.yaml").write_text(TINY)
-    words = ["run", f"{tmp_path}/tiny.yaml", "--store", f"{tmp_path}/s", "--inline"]
-    small = ["--set", "axes={}", "--set", "controls=[]", "--set", "prune.rounds=1"]
-    assert main([*words, *small]) == 0
+    words = ("run", "tiny.yaml", "--store", "s", "--inline", "--set", "axes={}")
+    small = ("--set", "controls=[]", "--set", "prune.rounds=1")
+    assert here(*words, *small).returncode == 0
     old = read_rows(tmp_path / "s")
-    assert main([*words, *small, *change, "--replace"]) == 0
+    assert here(*words, *small, *change, "--replace").returncode == 0
     new = read_rows(tmp_path / "s")
     assert len(old) == len(new) == 4
     assert {row["key"] for row in old}.isdisjoint(row["key"] for row in new)
     assert len(records(tmp_path / "s")) == 8, "the rounds of the sweep before stay"
-    capsys.readouterr()
-    assert main([*words, *small]) == 2
-    assert "trainer.lr was 0.02, is now 0.01" in capsys.readouterr().err
+    refused(here(*words, *small), 2, "trainer.lr was 0.02, is now 0.01")
 
 
 # Interrupts
@@ -513,7 +568,7 @@ def strike(process: subprocess.Popen[str], number: signal.Signals) -> None:
 
 
 def test_an_interrupt_finishes_the_round_and_the_next_run_the_rest(
-    start, uninterrupted, fixed, capsys
+    start, here, uninterrupted, fixed
 ):
     call, words, store = start
     process = call(rounds=1)
@@ -531,9 +586,7 @@ def test_an_interrupt_finishes_the_round_and_the_next_run_the_rest(
     assert not leased(store)
     assert list(store.glob("sweeps/slow/stop-*")) == []
 
-    capsys.readouterr()
-    assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rounds_trained"] == 5 - done
+    assert answer(here(*words, "--json"))["rounds_trained"] == 5 - done
     whole = read_rows(store, "slow")
     assert whole[:done] == partial
     assert fixed(whole) == fixed(uninterrupted)

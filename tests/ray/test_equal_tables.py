@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from raylottery.cli.progress import Diary
+from raylottery.driver.run import run
+from raylottery.spec import read_sweep
+from raylottery.store import Store
 from tests.conftest import ROOT
 from tests.e2e.conftest import FREE
 
@@ -25,10 +29,10 @@ def fixed(rows: list[dict]) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def inline(raylottery, tmp_path_factory) -> Path:
+def inline(tmp_path_factory) -> Path:
     store = tmp_path_factory.mktemp("inline")
-    done = raylottery("run", SMOKE, "--inline", "--store", store)
-    assert done.returncode == 0, done.stderr
+    watcher = Diary(say=lambda line: None)
+    assert run(read_sweep(SMOKE), Store.open(store), watcher, inline=True).exit_code == 0
     return store
 
 
@@ -63,7 +67,7 @@ def cluster(tmp_path_factory):
 def in_a_terminal(*arguments: object) -> tuple[int, str]:
     """Exit code and output of the command with a terminal of its own."""
     ours, theirs = pty.openpty()
-    run = subprocess.Popen(
+    command = subprocess.Popen(
         [sys.executable, "-m", "raylottery", *map(str, arguments)],
         stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
     )  # fmt: skip
@@ -78,7 +82,7 @@ def in_a_terminal(*arguments: object) -> tuple[int, str]:
             break
         shown += part
     os.close(ours)
-    return run.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return command.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 
 def test_a_local_ray_gives_the_inline_tables_and_a_live_board(inline, tmp_path, rows):

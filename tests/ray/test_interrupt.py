@@ -13,6 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylottery.cli.progress import Diary
+from raylottery.driver.run import run
+from raylottery.driver.watch import Result
+from raylottery.spec import parse_sweep
+from raylottery.store import Store
 from tests.e2e.conftest import FREE, TINY
 
 
@@ -33,13 +38,17 @@ def children(session: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(raylottery, tmp_path_factory) -> pa.Table:
+def undisturbed(tmp_path_factory) -> pa.Table:
     """The table of a run that nobody interrupted."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "slow.yaml").write_text(SLOW)
-    done = raylottery("run", folder / "slow.yaml", "--inline", "--store", folder / "store")
-    assert done.returncode == 0, done.stderr
-    return fixed(folder / "store")
+    store = tmp_path_factory.mktemp("undisturbed")
+    run_inline(store)
+    return fixed(store)
+
+
+def run_inline(store: Path) -> Result:
+    """Runs the sweep, or what is left of it, in this process."""
+    watcher = Diary(say=lambda line: None)
+    return run(parse_sweep(SLOW), Store.open(store), watcher, inline=True)
 
 
 def fixed(store: Path) -> pa.Table:
@@ -49,27 +58,25 @@ def fixed(store: Path) -> pa.Table:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_loses_no_finished_round_and_a_second_run_goes_on(
-    raylottery, tmp_path, undisturbed, times
-):
+def test_ctrl_c_loses_no_finished_round_and_a_second_run_goes_on(tmp_path, undisturbed, times):
     sweep, store = tmp_path / "slow.yaml", tmp_path / "store"
     sweep.write_text(SLOW)
-    run = subprocess.Popen(
+    command = subprocess.Popen(
         [sys.executable, "-m", "raylottery", "run", sweep, "--store", store],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(records(store)) < 4:
-        assert run.poll() is None, run.communicate()
+        assert command.poll() is None, command.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     before = records(store)
-    os.killpg(run.pid, signal.SIGINT)
+    os.killpg(command.pid, signal.SIGINT)
     if times == 2:
         time.sleep(0.3)
-        os.killpg(run.pid, signal.SIGINT)
-    out, err = run.communicate(timeout=90)
-    assert run.returncode == 130, err
+        os.killpg(command.pid, signal.SIGINT)
+    out, err = command.communicate(timeout=90)
+    assert command.returncode == 130, err
     assert "Traceback" not in out + err
     assert "run the same command to go on" in out
     if times == 1:
@@ -84,12 +91,12 @@ def test_ctrl_c_loses_no_finished_round_and_a_second_run_goes_on(
         assert len(set(table["key"].to_pylist())) == len(after)
     assert not list(store.glob("sweeps/tiny/stop-*"))
     for _ in range(100):
-        if not children(run.pid):
+        if not children(command.pid):
             break
         time.sleep(0.1)
-    assert not children(run.pid), "no process of the run is left"
+    assert not children(command.pid), "no process of the run is left"
 
-    done = raylottery("run", sweep, "--inline", "--store", store)
-    assert done.returncode == 0, done.stderr
-    assert f"trained {18 - len(after)} rounds" in done.stdout
+    rest = run_inline(store)
+    assert rest.exit_code == 0
+    assert len(rest.ledger.trained) == 18 - len(after)
     assert fixed(store).equals(undisturbed)

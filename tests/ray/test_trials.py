@@ -63,7 +63,7 @@ def test_max_concurrent_bounds_what_is_under_way(tmp_path):
 def test_a_lineage_that_cannot_train_fails_alone_and_is_told(tmp_path):
     """A learning rate that diverges in one arm: no retry can mend it, the other arm finishes."""
     changes = ("trainer.optimizer=sgd", "axes={trainer.lr: [0.01, 1.0e+20]}", "controls=[]")
-    result, _ = on_ray(tmp_path, *changes)
+    result, _ = on_ray(tmp_path, *changes, max_concurrent=1)
     assert result.exit_code == 1
     assert len(result.failures) == 2, "one for each seed"
     assert all("lower trainer.lr" in line for line in result.failures.values())
