@@ -43,10 +43,13 @@ class TrainingError(RaylotteryError):
     """A training that cannot go on, such as a loss that is no longer a number."""
 
 
+MOST = 20
+
+
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
     """A sentence with the valid name nearest to `name`, or with all of them if none is near."""
     known = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"Valid: {', '.join(known)}." if known else ""
+    return f"Valid: {', '.join(known[:MOST])}{', ...' if known[MOST:] else ''}." if known else ""

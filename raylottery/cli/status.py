@@ -51,6 +51,17 @@ def status(
         )
     else:
         render.grid(plan)
+        render.table(
+            [
+                {
+                    "lineage": line.id,
+                    "arm": line.arm.label,
+                    "seed": line.seed,
+                    "is": states[line.id],
+                }
+                for line in plan.lineages
+            ]
+        )
         done = len(plan.rounds) - len(plan.todo)
         render.lines(
             f"{name}: {done} of {len(plan.rounds)} distinct rounds done",

@@ -25,6 +25,9 @@ ENVIRONMENT = {
 }
 
 
+PATIENCE_S = 5.0
+
+
 @contextmanager
 def connected(address: str | None) -> Generator[None]:
     """A Ray to run on: the cluster at `address`, this process's own, or a new local one."""
@@ -64,17 +67,29 @@ def reach(address: str) -> None:
             f"HOST:PORT, such as 10.0.0.5:6379, or auto"
         )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(
             f"--address {address}: expected HOST:PORT, such as 10.0.0.5:6379, or auto"
         )
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+        greet(address)
     except OSError as error:
         raise NotFoundError(
             f"no Ray cluster answers at {address}: {error}. Start one with `ray start --head`, "
             f"or leave --address out to run on a local Ray"
         ) from error
+
+
+def greet(address: str) -> None:
+    """Refuse whatever listens there but is no Ray: Ray would go on asking it for ever."""
+    import grpc
+
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=PATIENCE_S)
+        except grpc.FutureTimeoutError as error:
+            raise ConnectionError("something listens there, but it is no Ray head") from error
 
 
 def choose_auth(address: str | None) -> None:

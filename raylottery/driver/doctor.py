@@ -24,10 +24,8 @@ class Finding(NamedTuple):
 
 def examine(store: str | None) -> list[Finding]:
     """Everything a sweep needs on this machine; the rounds of a store, where one is given."""
-    findings = [*versions(), hardware(), *datasets()]
-    if store is not None:
-        findings += stored(store)
-    return findings
+    findings = [] if store is None else [*stored(store)]
+    return [*versions(), hardware(), *datasets(), *findings]
 
 
 def versions() -> Iterator[Finding]:

@@ -30,6 +30,8 @@ def read_sweep(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Swee
         near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, near)
         raise SpecError(f"no such file. {hint}".rstrip(), file=str(path)) from error
+    except IsADirectoryError as error:
+        raise SpecError("is a folder; name a sweep file in it.", file=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot be read as text: {error}.", file=str(path)) from error
     return parse_sweep(text, file=str(path), overrides=overrides)

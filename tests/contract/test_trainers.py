@@ -29,7 +29,7 @@ seeds: [0]
 }
 
 
-@pytest.fixture(params=STUDIES.values(), ids=STUDIES.keys(), scope="module")
+@pytest.fixture(params=list(STUDIES.values()), ids=list(STUDIES), scope="module")
 def study(request):
     return parse_sweep(request.param)
 
@@ -53,8 +53,8 @@ def ticket(trainer):
     return Ticket(weights=apply_mask(weights, masks), masks=masks)
 
 
-def start(ticket, **changes) -> Start:
-    return Start(**{"ticket": ticket, "data_seed": 7, "clock": 0, "end": 50} | changes)
+def start(ticket, *, data_seed=7, clock=0, end=50, keep=()) -> Start:
+    return Start(ticket=ticket, data_seed=data_seed, clock=clock, end=end, keep=keep)
 
 
 def equal(a, b) -> bool:

@@ -8,6 +8,7 @@ for those that had the lowest validation loss.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
@@ -51,7 +52,10 @@ class Classifier:
         self.torch_device = device
         self.device = describe(device)
         self.eval_every = evaluation.every.steps(spec.units, spec.total_steps)
-        self.dataset = data.load(spec.dataset, str(device))
+
+    @functools.cached_property
+    def dataset(self) -> data.Dataset:
+        return data.load(self.spec.dataset, str(self.torch_device))
 
     def prunable(self, *, biases: bool) -> Prunable:
         return prunable(self._skeleton(), biases=biases)
@@ -79,9 +83,9 @@ class Classifier:
             return self._build()
 
     def _train(self, start: Start) -> Outcome:
+        dataset = self.dataset  # a worker's first takes a while, which is no training
         begun = time.perf_counter()
         torch.set_num_threads(self.spec.threads)
-        dataset = self.dataset
         net = self._build().to(self.torch_device)
         net.load_state_dict(dict(start.ticket.weights), strict=True)
         optimizer = OPTIMIZERS[self.spec.optimizer](net.parameters(), self.spec)

@@ -7,7 +7,7 @@ import pytest
 from raylottery.driver import queue as queues
 from raylottery.driver.plan import make_plan
 from raylottery.driver.queue import WorkQueue
-from raylottery.spec import parse_sweep
+from raylottery.spec import Lineage, parse_sweep
 
 
 SWEEP = """
@@ -33,6 +33,13 @@ class Clock:
         return self.now
 
 
+def take(queue: WorkQueue) -> Lineage:
+    """The next lineage, where there must be one."""
+    lineage = queue.next()
+    assert lineage is not None
+    return lineage
+
+
 def finish(queue: WorkQueue, lineage, rounds: int | None = None) -> None:
     for round in lineage.rounds[:rounds]:
         queue.round_done(round.key)
@@ -41,7 +48,7 @@ def finish(queue: WorkQueue, lineage, rounds: int | None = None) -> None:
 
 def test_each_seeds_dense_network_is_handed_out_once_before_anything_else(plan):
     queue = WorkQueue(plan)
-    first = [queue.next() for _ in range(3)]
+    first = [take(queue) for _ in range(3)]
     assert sorted(lineage.seed for lineage in first) == [0, 1, 2]
     assert queue.next() is None, "the other arms wait for a trunk that is being trained"
     assert not queue.drained
@@ -49,12 +56,12 @@ def test_each_seeds_dense_network_is_handed_out_once_before_anything_else(plan):
 
 def test_a_finished_trunk_frees_its_other_arms_while_its_lineage_goes_on(plan):
     queue = WorkQueue(plan)
-    first = queue.next()
+    first = take(queue)
     queue.round_done(first.rounds[0].key)
-    second = queue.next()
+    second = take(queue)
     assert second.seed != first.seed, "an untrained trunk that others wait for comes first"
-    third = queue.next()
-    fourth = queue.next()
+    third = take(queue)
+    fourth = take(queue)
     assert third.seed not in (first.seed, second.seed)
     assert fourth.seed == first.seed
     assert fourth.id != first.id
@@ -64,7 +71,7 @@ def test_everything_is_handed_out_exactly_once_then_the_queue_is_drained(plan):
     queue = WorkQueue(plan)
     seen = []
     while not queue.drained:
-        lineage = queue.next()
+        lineage = take(queue)
         seen.append(lineage.id)
         finish(queue, lineage)
     assert sorted(seen) == sorted(lineage.id for lineage in plan.lineages)
@@ -76,7 +83,7 @@ def test_a_lineage_whose_rounds_another_committed_is_not_handed_out(plan):
         queue.round_done(round.key)
     handed = []
     while not queue.drained:
-        handed.append(queue.next())
+        handed.append(take(queue))
         finish(queue, handed[-1])
     assert plan.lineages[0].id not in {lineage.id for lineage in handed}
 
@@ -84,7 +91,7 @@ def test_a_lineage_whose_rounds_another_committed_is_not_handed_out(plan):
 def test_a_lineage_that_stepped_back_is_tried_again_later(plan):
     clock = Clock()
     queue = WorkQueue(plan, only=[plan.lineages[0].id], clock=clock)
-    lineage = queue.next()
+    lineage = take(queue)
     queue.busy(lineage)
     assert queue.next() is None
     assert not queue.drained
@@ -94,11 +101,11 @@ def test_a_lineage_that_stepped_back_is_tried_again_later(plan):
 
 def test_a_failed_trunk_dooms_the_lineages_that_need_it_and_no_other(plan):
     queue = WorkQueue(plan)
-    failing = queue.next()
+    failing = take(queue)
     queue.failed(failing)
     rest = []
     while not queue.drained:
-        rest.append(queue.next())
+        rest.append(take(queue))
         finish(queue, rest[-1])
     assert {lineage.seed for lineage in rest} == {0, 1, 2} - {failing.seed}
     assert {lineage.seed for lineage in queue.doomed} == {failing.seed}
@@ -107,7 +114,7 @@ def test_a_failed_trunk_dooms_the_lineages_that_need_it_and_no_other(plan):
 
 def test_a_stopped_queue_hands_out_nothing_and_drains_when_the_running_end(plan):
     queue = WorkQueue(plan)
-    lineage = queue.next()
+    lineage = take(queue)
     queue.stopped = True
     assert queue.next() is None
     assert not queue.drained

@@ -70,7 +70,7 @@ def test_score_at_stop_belongs_to_the_lowest_validation_loss():
     trainer = make_trainer(study(lr=0.3), gpu=False)
     [outcome] = trainer.train([dense(trainer)])
     losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
-    best = min(losses, key=losses.get)
+    best = min(losses, key=lambda step: losses[step])
     [until_best] = trainer.train([dense(trainer, end=best)])
     assert outcome.scores.score_at_stop == until_best.scores.score
 
@@ -104,6 +104,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_mend():
 
 def test_residual_mlp_adds_its_hidden_layers():
     net = nets.build("residual-mlp-16-16", 40, 10)
+    assert isinstance(net, nets.ResidualMLP)
     x = torch.randn(5, 40)
     hidden = net.first(x).relu()
     assert torch.equal(net(x), net.last(hidden + net.blocks[0](hidden).relu()))
