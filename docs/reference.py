@@ -67,7 +67,9 @@ def section(model: type[BaseModel], title: str, path: str) -> str:
 
 def group(annotation: Any) -> type[BaseModel] | None:
     """The model behind a field that is a group of fields."""
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return (
+        annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    )
 
 
 def default(field: FieldInfo) -> str:
