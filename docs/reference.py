@@ -19,9 +19,10 @@ PAGE = Path(__file__).parent / "sweep.md"
 
 HEAD = """# The sweep file
 
-One YAML file says what to compare. Unknown or misspelt keys, wrong units and impossible combinations are refused before
-anything starts, with file, line and the nearest valid name. `--set prune.rounds=3` overrides any field from the command
-line. This page is made from the models by `python docs/reference.py`.
+One YAML file says what to compare. Unknown or misspelt keys, wrong units and impossible
+combinations are refused before anything starts, with file, line and the nearest valid name.
+`--set prune.rounds=3` overrides any field from the command line. This page is made from the
+models by `python docs/reference.py`.
 
 Extents are lengths with a unit: `500it` (updates), `2ep` (epochs), `5%` (of the training length).
 
@@ -29,7 +30,8 @@ Extents are lengths with a unit: `500it` (updates), `2ep` (epochs), `5%` (of the
 
 TAIL = """## Axes
 
-`axes` maps fields to lists of values; the arms are their product, and each arm is run with every seed.
+`axes` maps fields to lists of values; the arms are their product, and each arm is run with every
+seed.
 
 ```yaml
 axes:
@@ -37,10 +39,11 @@ axes:
   rewind.weights: [init, 1ep]
   zip:                                  # ... in which zipped lists go together
     trainer.model: [mlp-100-100, mlp-300-100]
-    resources.cpus: [1, 2]              # resources may follow another axis, and are none of their own
+    resources.cpus: [1, 2]              # resources are no axis, but may follow one
 ```
 
-A sweep that gains values, seeds, rounds or controls is extended: run it again, and only what is new is trained.
+A sweep that gains values, seeds, rounds or controls is extended: run it again, and only what is
+new is trained.
 """
 
 
