@@ -30,7 +30,7 @@ test: test-fast
 	$(BIN)/pytest -q -m ray
 
 test-fast: setup
-	$(BIN)/pytest -q -m "not ray" --numprocesses 2
+	$(BIN)/pytest -q -m "not ray" --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .

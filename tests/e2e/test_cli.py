@@ -50,23 +50,6 @@ print((found == torch.tensor(data["y_test"])).sum().item() / len(found))
 """
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """Lets the command keep its bytecode, as it does where nothing forbids that."""
-    if not sys.dont_write_bytecode:
-        return {}
-    cache = tmp_path_factory.mktemp("bytecode")
-    return {"PYTHONPYCACHEPREFIX": str(cache), "PYTHONDONTWRITEBYTECODE": ""}
-
-
-@pytest.fixture(scope="module")
-def command(raylottery, environment) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def call(*arguments: object, **options):
-        return raylottery(*arguments, **environment, **options)
-
-    return call
-
-
 @pytest.fixture
 def here(capsys, monkeypatch, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The same in this process, in no time; whatever the command does not foresee is raised."""
@@ -82,13 +65,13 @@ def here(capsys, monkeypatch, tmp_path) -> Callable[..., subprocess.CompletedPro
 
 
 @pytest.fixture(scope="module")
-def finished(command, tmp_path_factory) -> tuple[Path, Path, str]:
+def finished(raylottery, tmp_path_factory) -> tuple[Path, Path, str]:
     """A sweep file and its finished store, both at odd paths, and what the run printed."""
     folder = tmp_path_factory.mktemp("cli") / WEIRD
     folder.mkdir()
     file, store = folder / "my sweep.yaml", folder / "re'sults %20"
     file.write_text(TINY)
-    done = command("run", file, "--store", store, "--inline")
+    done = raylottery("run", file, "--store", store, "--inline")
     assert (done.returncode, done.stderr) == (0, "")
     return file, store, done.stdout
 
@@ -156,41 +139,41 @@ def test_run_trains_every_round_and_prints_the_mean_scores(finished, rows):
     assert line.split()[2:4] == ["2", f"{100 * dense:.1f}"]
 
 
-def test_run_again_trains_nothing_and_changes_no_byte(finished, command):
+def test_run_again_trains_nothing_and_changes_no_byte(finished, raylottery):
     file, store, printed = finished
     before = contents(store)
-    again = command("run", file, "--inline", cwd=store.parent, RAYLOTTERY_STORE=store.name)
+    again = raylottery("run", file, "--inline", cwd=store.parent, RAYLOTTERY_STORE=store.name)
     assert (again.returncode, again.stderr) == (0, "")
     first, _, table = again.stdout.partition("\n")
     assert first == f"nothing to train: all 18 rounds of tiny are in {store.name}"
     assert printed.endswith(table)
-    figures = answer(command("run", file, "--store", store, "--inline", "--json"))
+    figures = answer(raylottery("run", file, "--store", store, "--inline", "--json"))
     assert (figures["rounds"], figures["rounds_trained"], figures["rounds_to_do"]) == (18, 0, 0)
     assert figures["failed"] == {}
     assert not figures["interrupted"]
     assert contents(store) == before
 
 
-def test_plan_counts_the_work_and_makes_nothing(finished, command, tmp_path):
+def test_plan_counts_the_work_and_makes_nothing(finished, raylottery, tmp_path):
     file, store, _ = finished
-    fresh = answer(command("plan", file, "--store", tmp_path / "none", "--json"))
+    fresh = answer(raylottery("plan", file, "--store", tmp_path / "none", "--json"))
     assert (fresh["rounds"], fresh["rounds_to_do"], fresh["rounds_shared"]) == (18, 18, 2)
     assert fresh["updates_to_do"] == 18 * 70
     assert [line["rounds_to_do"] for line in fresh["lineages"]] == [5] * 4
     assert {line["state"] for line in fresh["lineages"]} == {"to do"}
     assert not (tmp_path / "none").exists()
-    done = answer(command("plan", file, "--store", store, "--json"))
+    done = answer(raylottery("plan", file, "--store", store, "--json"))
     assert (done["rounds"], done["rounds_to_do"], done["updates_to_do"]) == (18, 0, 0)
-    more = command("plan", file, "--store", store, "--set", "prune.rounds=3")
+    more = raylottery("plan", file, "--store", store, "--set", "prune.rounds=3")
     assert more.returncode == 0
     assert "4 lineages, 26 distinct rounds (2 more are shared), 8 to train" in more.stdout
     assert "5/7" in more.stdout
     assert "from this sweep's own rounds" in more.stdout
 
 
-def test_status_and_ls(finished, command, rows):
+def test_status_and_ls(finished, raylottery, rows):
     _, store, _ = finished
-    status = answer(command("status", "tiny", "--store", store, "--json"))
+    status = answer(raylottery("status", "tiny", "--store", store, "--json"))
     told = {(line["lineage"], line["arm"], line["arm_label"], line["seed"], line["state"],
              line["rounds"], line["rounds_to_do"], line["error"])
             for line in status["lineages"]}  # fmt: skip
@@ -198,23 +181,23 @@ def test_status_and_ls(finished, command, rows):
         (row["lineage"], row["arm"], row["arm_label"], row["seed"], "done", 5, 0, None)
         for row in rows
     }
-    printed = command("status", "tiny", "--store", store)
+    printed = raylottery("status", "tiny", "--store", store)
     assert printed.returncode == 0
     assert ["scope=layerwise", "5/5", "5/5"] in [li.split() for li in printed.stdout.splitlines()]
     assert "tiny: 18 of 18 distinct rounds done" in printed.stdout
-    assert answer(command("ls", "--store", store, "--json")) == [
+    assert answer(raylottery("ls", "--store", store, "--json")) == [
         {"sweep": "tiny", "arms": 2, "seeds": 2, "lineages": 4, "done": 4, "failed": 0,
          "rounds": 18, "rounds_done": 18}
     ]  # fmt: skip
-    listed = command("ls", "--store", store).stdout.splitlines()
+    listed = raylottery("ls", "--store", store).stdout.splitlines()
     assert listed[1].split() == ["tiny", "2", "2", "4", "4", "0", "18", "18"]
 
 
-def test_compare_by_scope(finished, command, rows):
+def test_compare_by_scope(finished, raylottery, rows):
     _, store, _ = finished
     words = ("compare", "tiny", "--by", "prune.scope", "--store", store)
     asked = ("--at-density", "1", "--at-density", "0.5")
-    dense, half = answer(command(*words, *asked, "--json"))["rows"]
+    dense, half = answer(raylottery(*words, *asked, "--json"))["rows"]
     assert (dense["value"], dense["reference"], dense["n"]) == ("layerwise", "global", 2)
     assert (dense["effect"], dense["pairs"], dense["missing"]) == (0.0, 2, 0)
     differences = [
@@ -224,7 +207,7 @@ def test_compare_by_scope(finished, command, rows):
     ]
     assert half["effect"] == pytest.approx(mean(differences))
     assert half["low"] < half["effect"] < half["high"]
-    printed = command(*words)
+    printed = raylottery(*words)
     assert (printed.returncode, printed.stderr) == (0, "")
     assert f"{100 * half['effect']:+.2f}" in printed.stdout
     assert half["sentence"] in printed.stdout
@@ -252,9 +235,9 @@ def test_compare_by_control(finished, here, rows):
     assert (effect["pairs"], effect["n"], effect["missing"]) == (4, 2, 0)
 
 
-def test_export(finished, command, here, rows, tmp_path):
+def test_export(finished, raylottery, here, rows, tmp_path):
     _, store, _ = finished
-    for suffix, call in {"csv": command, "parquet": here, "tex": here}.items():
+    for suffix, call in {"csv": raylottery, "parquet": here, "tex": here}.items():
         file = tmp_path / f"an export.{suffix}"
         done = call("export", "tiny", "--to", file, "--store", store)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"wrote {file}\n", "")
@@ -271,12 +254,12 @@ def test_export(finished, command, here, rows, tmp_path):
     assert tex.count(r"\\") == 1 + 4
 
 
-def test_a_pipe_gets_whole_tables_and_may_close_early(finished, environment):
+def test_a_pipe_gets_whole_tables_and_may_close_early(finished):
     """As in `raylottery plan ... | head -1`."""
     file, store, _ = finished
     seeds = ", ".join(map(str, range(400)))
     words = ["plan", str(file), "--store", str(store), "--set", f"seeds=[{seeds}]"]
-    buffered = os.environ | environment | {"PYTHONUNBUFFERED": ""}
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
     for more, first in (
         (["--json"], "{"),
         ([], " ".join(["arm", *(f"seed {s}" for s in range(400))])),
@@ -296,10 +279,10 @@ def test_a_pipe_gets_whole_tables_and_may_close_early(finished, environment):
             assert process.stderr.read() == ""
 
 
-def test_what_an_encoding_lacks_is_spelt_out(finished, command):
+def test_what_an_encoding_lacks_is_spelt_out(finished, raylottery):
     file, store, _ = finished
     words = ("run", file, "--store", store, "--inline")
-    done = command(*words, PYTHONIOENCODING="ascii")
+    done = raylottery(*words, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"are in {store}".replace("\u00e9", "\\xe9") in done.stdout
     assert "\\xb1 " in done.stdout, "of a mean and its interval"
@@ -315,7 +298,7 @@ def test_doctor_finds_the_store_sound(finished, here):
 
 
 def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
-    finished, command, here, environment, rows, tmp_path
+    finished, raylottery, here, rows, tmp_path
 ):
     from safetensors.torch import load_file
 
@@ -324,7 +307,7 @@ def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
                == ("layerwise", 1, 2, "ticket"))  # fmt: skip
     file = tmp_path / "a ticket"
     words = ("ticket", "tiny", row["lineage"][:7], 2, "--to", file, "--store", store)
-    assert command(*words).stdout.startswith(f"wrote {file} (")
+    assert raylottery(*words).stdout.startswith(f"wrote {file} (")
 
     found = load_file(file)
     masks = {name[5:]: mask for name, mask in found.items() if name.startswith("mask.")}
@@ -338,9 +321,7 @@ def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
         assert not found[f"start.{name}"].equal(found[f"trained.{name}"])
 
     script = [sys.executable, "-c", PLAIN_TORCH, str(file)]
-    done = subprocess.run(
-        script, capture_output=True, text=True, check=True, env=os.environ | environment, cwd="/"
-    )
+    done = subprocess.run(script, capture_output=True, text=True, check=True, cwd="/")
     assert float(done.stdout) == row["score"]
 
     other = tmp_path / "a control"
@@ -415,25 +396,25 @@ def test_a_wrong_run_is_refused(here, monkeypatch, tmp_path, words, parts):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "tiny.yaml"]
 
 
-def test_a_refusal_reaches_the_shell(command, finished, tmp_path):
+def test_a_refusal_reaches_the_shell(raylottery, finished, tmp_path):
     _, store, _ = finished
     (tmp_path / "bad.yaml").write_text(TINY.replace("rounds: 2", "rounds: 0"))
-    done = command("run", "bad.yaml", "--inline", cwd=tmp_path)
+    done = raylottery("run", "bad.yaml", "--inline", cwd=tmp_path)
     refused(done, 2, "bad.yaml:5: prune.rounds: must be at least 1")
-    refused(command("compare", "tinny", "--by", "control", "--store", store), 3, "'tiny'")
+    refused(raylottery("compare", "tinny", "--by", "control", "--store", store), 3, "'tiny'")
 
 
-def test_a_sweep_file_that_is_not_there(command, tmp_path):
+def test_a_sweep_file_that_is_not_there(raylottery, tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
-    done = command("run", "tinny.yaml", "--inline", cwd=tmp_path)
+    done = raylottery("run", "tinny.yaml", "--inline", cwd=tmp_path)
     refused(done, 2, "tinny.yaml: no such file. Did you mean 'tiny.yaml'?")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
-def test_a_cluster_that_is_not_there(command, tmp_path):
+def test_a_cluster_that_is_not_there(raylottery, tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     begun = time.monotonic()
-    done = command("run", "tiny.yaml", "--store", "s", "--address", "127.0.0.1:1", cwd=tmp_path)
+    done = raylottery("run", "tiny.yaml", "--store", "s", "--address", "127.0.0.1:1", cwd=tmp_path)
     assert time.monotonic() - begun < 20
     refused(done, 3, "no Ray cluster answers at 127.0.0.1:1", "`ray start --head`")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
@@ -517,7 +498,7 @@ def uninterrupted(tmp_path_factory) -> list[dict]:
 
 
 @pytest.fixture
-def start(environment, tmp_path):
+def start(tmp_path):
     """Starts a run in a process group of its own, and waits until rounds are committed."""
     (tmp_path / "slow.yaml").write_text(SLOW)
     store = tmp_path / "s"
@@ -531,7 +512,6 @@ def start(environment, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             cwd="/",
-            env=os.environ | environment,
             start_new_session=True,
         )
         started.append(process)
@@ -636,7 +616,7 @@ def test_after_a_kill_the_next_run_goes_on_at_once(start, uninterrupted, fixed):
 # In a terminal
 
 
-def test_run_in_a_terminal_leaves_its_findings_there(environment, tmp_path):
+def test_run_in_a_terminal_leaves_its_findings_there(tmp_path):
     """The board is drawn while it goes, and gone in the end."""
     (tmp_path / "tiny.yaml").write_text(TINY)
     words = ["run", f"{tmp_path}/tiny.yaml", "--store", f"{tmp_path}/s", "--inline"]
@@ -648,7 +628,6 @@ def test_run_in_a_terminal_leaves_its_findings_there(environment, tmp_path):
         stderr=theirs,
         cwd="/",
         env=os.environ
-        | environment
         | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40", "NO_COLOR": ""},
     )
     os.close(theirs)

@@ -261,6 +261,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe")
-    for path in (tmp_path, tmp_path / "bytes.yaml"):
-        with pytest.raises(SpecError, match=r"cannot be read as text: .+\."):
-            read_sweep(path)
+    with pytest.raises(SpecError, match=r"bytes\.yaml: cannot be read as text: .+\."):
+        read_sweep(tmp_path / "bytes.yaml")
+    with pytest.raises(SpecError, match="is a folder; name a sweep file in it"):
+        read_sweep(tmp_path)
