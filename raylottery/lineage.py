@@ -43,6 +43,7 @@ class RoundFailed(RaylotteryError):
 
     def __init__(self, round: Round, cause: Exception):
         self.round = round
+        self.cause = cause
         super().__init__(f"round {round.index} ({round.control}): {cause}")
 
 
@@ -60,6 +61,7 @@ def grow(
     at a round that someone else is training: come back later.
     """
     last = max(lineage.rounds[-1].index for lineage in lineages)
+    setbacks: list[RoundFailed] = []
     for index in range(last + 1):
         rounds = {r.key: r for line in lineages for r in line.rounds if r.index == index}
         done = store.done(rounds)
@@ -71,7 +73,10 @@ def grow(
                     starts = [begin(round, trainer, store, extents) for round in attempts]
                     outcomes = trainer.train(starts)
                 except Exception as error:
-                    raise RoundFailed(batch[0], error) from error
+                    setbacks.append(RoundFailed(batch[0], error))
+                    if any(round.control == "ticket" for round in batch):
+                        raise setbacks[-1] from error
+                    continue
                 records = [
                     commit(round, start.ticket, outcome, trainer, store, sweep, attempt, began)
                     for (round, attempt), start, outcome in zip(
@@ -79,6 +84,8 @@ def grow(
                     )
                 ]
             yield from zip(attempts, records, strict=True)
+    if setbacks:
+        raise setbacks[0] from setbacks[0].cause
 
 
 def begin(
@@ -117,12 +124,14 @@ def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
     step = round.rewind_step
     weights = trained if step is None else rewound(round, step, trainer, store)
     if round.control != "ticket":
+        # The same in all arms and controls of a round, so that they are paired on it.
+        chance = (round.seed, round.index, round.replicate, round.draw)
         weights, masks = alter(
             round.control,
             weights,
             masks,
-            fresh=trainer.initial(derive_seed("reinit", round.key)),
-            seed=derive_seed("control", round.key),
+            fresh=trainer.initial(derive_seed("reinit", *chance)),
+            seed=derive_seed("control", *chance),
         )
     return Ticket(weights=apply_mask(weights, masks), masks=masks)
 

@@ -60,7 +60,7 @@ class Cells:
     def planned_pairs(self, value: str, reference: str) -> int:
         """How many pairs there are once every planned lineage is measured."""
         sides = self.planned[self.planned["value"].isin([value, reference])]
-        return len(sides[["seed", "context"]].drop_duplicates())
+        return int((sides.groupby(["seed", "context"])["value"].nunique() == 2).sum())
 
 
 def read_curves(frame: Frame, metric: str, *, tickets_only: bool = False) -> Curves:

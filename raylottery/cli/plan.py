@@ -21,13 +21,17 @@ def plan(
 ) -> None:
     """Show what a sweep would train, and what of it is done; starts nothing."""
     from raylottery.driver.plan import guess, make_plan
+    from raylottery.driver.run import refuse_another_study
     from raylottery.spec import read_sweep
     from raylottery.store import Store
 
     spec = read_sweep(sweep, set_)
     opened = Store.find(store)
+    if opened is not None:
+        refuse_another_study(spec, opened)
     planned = make_plan(spec, opened)
     guessed = guess(planned, opened)
+    requests = list(dict.fromkeys(line.arm.study.resources for line in planned.lineages))
     if json:
         render.json(
             {
@@ -49,7 +53,7 @@ def plan(
                 "rounds_to_do": len(planned.todo),
                 "rounds_shared": planned.shared,
                 "updates_to_do": sum(round.end - round.clock for round in planned.todo),
-                "resources": spec.resources.model_dump(),
+                "resources": [request.model_dump() for request in requests],
                 "megabytes": guessed.megabytes,
                 "worker_seconds": guessed.worker_seconds,
             }
@@ -59,7 +63,7 @@ def plan(
     render.lines(
         f"{len(planned.lineages)} lineages, {len(planned.rounds)} distinct rounds "
         f"({planned.shared} more are shared), {len(planned.todo)} to train",
-        f"each trial: {spec.resources.cpus:g} CPU, {spec.resources.gpus:g} GPU",
+        f"each trial: {' or '.join(f'{r.cpus:g} CPU, {r.gpus:g} GPU' for r in requests)}",
         f"will add about {render.size(guessed.megabytes)} to {store}",
         "time: no round of this sweep is measured yet"
         if guessed.worker_seconds is None

@@ -176,15 +176,27 @@ def finished(result: Result, store: str) -> None:
             f"after that {ledger.overhead:.1%} of {duration(ledger.worker_s)} of worker time was "
             f"spent outside training",
         )
-    for lineage, first_line in result.failures.items():
-        lines(f"failed: {lineage}: {first_line}")
+    for first_line in dict.fromkeys(result.failures.values()):
+        failed = [id for id, said in result.failures.items() if said == first_line]
+        lines(f"failed: {', '.join(failed)}: {first_line}")
     if result.failures:
-        lines("try only those again with --only failed; their logs are in "
-              f"{store}/sweeps/{name}/logs")  # fmt: skip
+        lines(
+            f"try only those again with --only failed; the logs are in {store}/sweeps/{name}/logs"
+        )
+    if result.missing:
+        lines(
+            f"{result.missing} rounds were trained and are not in {store}: "
+            f"is it one folder for all machines?"
+        )
     if result.interrupted:
         lines(f"interrupted: {len(plan.todo)} rounds are left; run the same command to go on")
         return
-    if not ledger.trained and not result.failures:
+    if not ledger.trained and not result.failures and plan.todo:
+        lines(
+            f"no lineage of {name} has failed, and {len(plan.todo)} rounds are left: "
+            f"run it without --only"
+        )
+    elif not ledger.trained and not result.failures:
         lines(f"nothing to train: all {len(plan.rounds)} rounds of {name} are in {store}")
     if not plan.todo:
         from raylottery.analysis import load, summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -22,10 +23,15 @@ def provenance() -> dict:
         "packages": {name: installed(name) for name in PACKAGES},
         "host": platform.node(),
         "platform": platform.platform(),
-        "command": sys.argv,
+        "command": [without_credentials(word) for word in sys.argv],
         "commit": commit(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def without_credentials(word: str) -> str:
+    """A word of the command line; a URI in it without the user and password it may carry."""
+    return re.sub(r"://[^/@]*@", "://", word)
 
 
 def installed(package: str) -> str | None:

@@ -16,7 +16,11 @@ from raylottery.driver.plan import Plan
 from raylottery.spec import Lineage
 
 
-RETRY_BUSY_AFTER_S = 1.0
+LOOK_AFTER_S = 1.0
+LOOK_AT_MOST_EVERY_S = 10.0
+
+Look = Callable[[str], str]
+"""Says of a round that someone else was training whether it is `done`, `held` or `free` by now."""
 
 
 class WorkQueue:
@@ -25,9 +29,11 @@ class WorkQueue:
     def __init__(
         self,
         plan: Plan,
+        look: Look,
         only: Iterable[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
+        self._look = look
         self._clock = clock
         self._left = {
             lineage.id: [round.key for round in plan.unfinished(lineage)]
@@ -37,7 +43,7 @@ class WorkQueue:
         self._lineages = {lineage.id: lineage for lineage in plan.lineages}
         self._waiting = [id for id, keys in self._left.items() if keys]
         self._running: dict[str, set[str]] = {}
-        self._busy_until: dict[str, float] = {}
+        self._looks: dict[str, tuple[float, float]] = {}
         self._failed_keys: set[str] = set()
         self.doomed: list[Lineage] = []
         """Lineages given up unstarted, because a round they share failed in another."""
@@ -48,13 +54,13 @@ class WorkQueue:
         """A lineage to start now, or None: all is handed out, or must wait for what is running."""
         if self.stopped:
             return None
+        self._look_at_the_busy()
         self._give_up_doomed()
         claimed = set().union(*self._running.values())
-        now = self._clock()
         ready = [
             id
             for id in self._waiting
-            if self._left[id][0] not in claimed and self._busy_until.get(id, 0) <= now
+            if self._left[id][0] not in claimed and id not in self._looks
         ]
         if not ready:
             return None
@@ -63,6 +69,10 @@ class WorkQueue:
         self._waiting.remove(chosen)
         self._running[chosen] = set(self._left[chosen])
         return self._lineages[chosen]
+
+    def left(self, lineage: Lineage) -> tuple[str, ...]:
+        """The rounds of a lineage that are not done, as far as the queue knows."""
+        return tuple(self._left[lineage.id])
 
     @property
     def drained(self) -> bool:
@@ -85,14 +95,32 @@ class WorkQueue:
     def busy(self, lineage: Lineage) -> None:
         """A lineage stepped back from a round that someone else is training."""
         self.finished(lineage)
-        self._waiting.append(lineage.id)
-        self._busy_until[lineage.id] = self._clock() + RETRY_BUSY_AFTER_S
-
-    def failed(self, lineage: Lineage) -> None:
-        """A lineage failed for good; so does every other that needs the same round next."""
-        self.finished(lineage)
         if self._left[lineage.id]:
-            self._failed_keys.add(self._left[lineage.id][0])
+            self._waiting.append(lineage.id)
+            self._looks[lineage.id] = (self._clock() + LOOK_AFTER_S, LOOK_AFTER_S)
+
+    def failed(self, lineage: Lineage, key: str | None) -> None:
+        """A lineage failed for good; at a round, so does every other that needs that round."""
+        self.finished(lineage)
+        if key is not None:
+            self._failed_keys.add(key)
+
+    def _look_at_the_busy(self) -> None:
+        """See, less and less often, whether what others were training is done or given up."""
+        now = self._clock()
+        for id, (due, wait) in list(self._looks.items()):
+            if not self._left[id]:
+                del self._looks[id]
+            elif due <= now:
+                key = self._left[id][0]
+                match self._look(key):
+                    case "held":
+                        longer = min(2 * wait, LOOK_AT_MOST_EVERY_S)
+                        self._looks[id] = (now + longer, longer)
+                    case "done":
+                        self.round_done(key)
+                    case "free":
+                        del self._looks[id]
 
     def _give_up_doomed(self) -> None:
         doomed = [id for id in self._waiting if self._left[id][0] in self._failed_keys]

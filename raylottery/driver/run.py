@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from raylottery.driver.cluster import connected, nodes
 from raylottery.driver.gather import Gatherer
@@ -24,6 +26,7 @@ from raylottery.driver.watch import Ledger, Result, Watcher
 from raylottery.errors import UsageError
 from raylottery.spec import Lineage, Sweep, parse_sweep
 from raylottery.store import Store, layout
+from raylottery.trainers import gpus
 
 
 def run(
@@ -43,7 +46,7 @@ def run(
         refuse_another_study(sweep, store)
     plan = make_plan(sweep, store)
     only = [line.id for line in plan.lineages if plan.state(line) == "failed"]
-    queue = WorkQueue(plan, only if only_failed else None)
+    queue = WorkQueue(plan, store.look, only if only_failed else None)
     gatherer = Gatherer(plan, store)
     conductor = Conductor(queue, gatherer, watcher)
     if queue.drained:
@@ -62,14 +65,16 @@ def run(
         )
 
     hooks = (conductor.on_start, conductor.on_signal, conductor.on_tick)
+    asked = [line.arm.study.resources for line in plan.lineages if plan.unfinished(line)]
     if inline:
+        for resources in asked:
+            seats(resources, [this_machine()])
         gatherer.open()
         watcher.opened(plan, 1, "this process")
         with conductor.interruptible():
             run_inline(queue, task_of, sweep.retries, *hooks)
     else:
         with connected(address):
-            asked = [line.arm.study.resources for line in plan.lineages if plan.unfinished(line)]
             at_once = min(seats(resources, nodes()) for resources in asked)
             gatherer.open()
             place = f"the Ray cluster at {address}" if address else "a local Ray"
@@ -79,6 +84,11 @@ def run(
             with conductor.interruptible():
                 run_tune(queue, task_of, sweep.retries, max_concurrent, *hooks)
     return conductor.result(sweep, begun)
+
+
+def this_machine() -> dict[str, float]:
+    """What an inline run has: CPUs for whatever is asked, and the GPUs that torch sees."""
+    return {"CPU": 1e9, "GPU": float(len(gpus()))}
 
 
 def refuse_another_study(sweep: Sweep, store: Store) -> None:
@@ -103,6 +113,7 @@ class Conductor:
 
     def __init__(self, queue: WorkQueue, gatherer: Gatherer, watcher: Watcher):
         self.run = secrets.token_hex(6)
+        self.began = datetime.now(UTC).isoformat()
         self.queue = queue
         self.gatherer = gatherer
         self.watcher = watcher
@@ -123,31 +134,61 @@ class Conductor:
             self.queue.round_done(signal["key"])
             self.watcher.trained(lineage, signal["key"])
             return
+        for key in self.store.done(self.queue.left(lineage)):  # others may have trained some
+            self.queue.round_done(key)
         if event == "busy":
             self.queue.busy(lineage)
         elif event == "failed":
-            self.queue.failed(lineage)
             self.failures[lineage.id] = signal["error"]
+            self.queue.failed(lineage, signal.get("key") or self.noted(lineage, signal["error"]))
         else:
             self.queue.finished(lineage)
         self.watcher.ended(lineage, event, signal.get("error"))
 
+    def noted(self, lineage: Lineage, error: str) -> str | None:
+        """The round a lineage failed at, if its trial lived to note it; else it is noted here."""
+        left = self.queue.left(lineage)
+        if not left:
+            return None
+        if any(note["at"] >= self.began for note in self.store.failures(left[0])):
+            return left[0]
+        [round] = [round for round in lineage.rounds if round.key == left[0]]
+        self.store.fail(
+            left[0],
+            {
+                "sweep": self.gatherer.name,
+                "lineage": lineage.id,
+                "control": round.control,
+                "round": round.index,
+                "error": "WorkerLost",
+                "first_line": error,
+                "log": layout.log(self.gatherer.name, lineage.id),
+                "at": datetime.now(UTC).isoformat(),
+            },
+        )
+        return None
+
+    def stop(self) -> None:
+        """Hand out nothing more, and tell the running trials to end after their round."""
+        self.queue.stopped = True
+        self.watcher.stopping()
+        self.store.files.write(self.stop_file, b"")
+
     def on_tick(self) -> None:
-        if self.interrupts and not self.queue.stopped:
-            self.queue.stopped = True
-            self.store.files.write(self.stop_file, b"")
-            self.watcher.stopping()
         self.gatherer.tick()
         self.watcher.tick()
 
     @contextmanager
     def interruptible(self) -> Generator[None]:
-        """Count interrupts: the first is answered at the next tick, the second is raised."""
+        """Count interrupts: the first lets what runs finish its round, the second is raised."""
+        # A thread of its own may wait for whatever the interrupted line holds, a handler may not.
+        stopping = threading.Thread(target=self.stop)
 
         def interrupt(number: int, frame: object) -> None:
             self.interrupts += 1
             if self.interrupts > 1:
                 raise KeyboardInterrupt
+            stopping.start()
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:
@@ -156,14 +197,18 @@ class Conductor:
             self.interrupts = max(2, self.interrupts)
         finally:
             signal.signal(signal.SIGINT, before)
+            if stopping.ident is not None:
+                stopping.join()
             self.store.files.delete(self.stop_file)
             self.gatherer.write_all()
 
     def result(self, sweep: Sweep, begun: float) -> Result:
         for lineage in self.queue.doomed:
             self.failures.setdefault(lineage.id, "a round it shares with another lineage failed")
+        plan = make_plan(sweep, self.store)
         return Result(
-            plan=make_plan(sweep, self.store),
+            plan=plan,
+            missing=len(self.ledger.trained - plan.done),
             ledger=self.ledger,
             seconds=time.monotonic() - begun,
             interrupted=self.interrupts > 0,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from raylottery import __version__
 from raylottery.errors import TrainingError, UsageError
 from raylottery.spec import Arm, Lineage, Sweep
 from raylottery.store import Store, layout
@@ -96,6 +97,9 @@ def train(task: Task) -> Iterator[dict]:
 
     imported = time.time()
     store = Store.open(task.store)
+    if problem := misplaced(task, store):
+        yield signal("failed", error=problem)
+        return
     journal = Journal(store, task)
     stop_file = layout.stop(task.sweep, task.run)
     lineage = task.lineage
@@ -106,7 +110,9 @@ def train(task: Task) -> Iterator[dict]:
             done = store.done(round.key for round in lineage.rounds)
             ahead = next(round for round in lineage.rounds if round.key not in done)
             raise RoundFailed(ahead, error) from error
-        journal.add(f"{lineage.arm.label}, seed {lineage.seed}, on {trainer.device}")
+        blind = lineage.arm.study.resources.gpus > 0 and trainer.device == "cpu"
+        why = ", for torch sees no GPU here" if blind else ""
+        journal.add(f"{lineage.arm.label}, seed {lineage.seed}, on {trainer.device}{why}")
         rounds = grow([lineage], trainer, store, sweep=task.sweep, extents=task.extents)
         while True:
             if store.files.exists(stop_file):
@@ -127,19 +133,35 @@ def train(task: Task) -> Iterator[dict]:
         journal.add(str(busy))
         yield signal("busy")
     except RoundFailed as failure:
-        cause = failure.__cause__
+        cause = failure.cause
         note_failure(store, task, failure, journal)
         if isinstance(cause, TrainingError | UsageError):
-            yield signal("failed", error=str(failure))
+            yield signal("failed", error=str(failure), key=failure.round.key)
         else:
             raise
     finally:
         journal.close()
 
 
+def misplaced(task: Task, store: Store) -> str | None:
+    """Why this process cannot do the driver's work: another store, or another raylottery."""
+    here = platform.node()
+    if not store.files.exists(layout.sweep_file(task.sweep)):
+        return (
+            f"the worker on {here} does not see the driver's store at {store.uri}: give --store a "
+            f"folder that all machines share, or a URI such as s3://bucket/folder"
+        )
+    if task.lineage.rounds[0].key not in task.extents:
+        return (
+            f"the worker on {here} has raylottery {__version__}, which gives rounds other keys "
+            f"than the driver's: install one version everywhere"
+        )
+    return None
+
+
 def note_failure(store: Store, task: Task, failure: RoundFailed, journal: Journal) -> None:
     """Keep what went wrong beside the round it went wrong in, and in the lineage's log."""
-    cause = failure.__cause__
+    cause = failure.cause
     journal.add("".join(traceback.format_exception(cause)).rstrip())
     store.fail(
         failure.round.key,

@@ -41,8 +41,8 @@ class Watcher(Protocol):
 class Ledger:
     """How the workers' time was spent, from the signals of the trials.
 
-    A worker's time runs from the start of its first lineage to the end of its last, waits between
-    them included, less its own first import of torch. Nothing of it lies before the first worker
+    A worker's time runs from the start of its first lineage to the end of the run's last, waits
+    included, less its own first import of torch. Nothing of it lies before the first worker
     is up, which takes as long as Ray needs to start.
     """
 
@@ -68,7 +68,8 @@ class Ledger:
 
     @property
     def worker_s(self) -> float:
-        spans = sum(last - first for first, last in self.spans.values())
+        end = max((last for _, last in self.spans.values()), default=0.0)
+        spans = sum(end - first for first, _ in self.spans.values())
         return spans - sum(self.import_s.values())
 
     @property
@@ -86,6 +87,8 @@ class Result:
     ledger: Ledger
     seconds: float
     interrupted: bool
+    missing: int
+    """Rounds that trials said are done and the store does not have."""
     failures: dict[str, str]
     """The first line of what went wrong, by lineage."""
 
@@ -93,4 +96,4 @@ class Result:
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        return 1 if self.failures else 0
+        return 1 if self.failures or self.missing else 0

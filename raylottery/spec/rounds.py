@@ -92,6 +92,7 @@ def pruned_round(
 ) -> Round:
     """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it."""
     weights, rewind_step, clock, end = _rewound(study)
+    total = study.trainer.total_steps
     spec = {
         "schema": SCHEMA,
         **_training(study),
@@ -105,7 +106,13 @@ def pruned_round(
         spec["control"] = {"name": control, "draw": 0}
         sources = CONTROLS[control]
         mask = sources.mask
-        weights = weights if sources.weights == "ticket" else sources.weights
+        if sources.weights != "ticket":
+            weights = sources.weights
+        if weights == "reinit":
+            # Fresh weights come from no rewind point, and there is nothing of them to fine-tune.
+            rewind_step = None
+            clock, end = (0, total) if clock == total else (clock, end)
+            spec |= {"weights": weights, "clock": clock, "end": end}
     return Round(
         key=fingerprint(spec),
         parent=parent.key,

@@ -26,6 +26,9 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MEND = "Give a folder that can be written with --store or RAYLOTTERY_STORE."
 
 
+PROBES = 5
+
+
 def open_files(uri: str | os.PathLike[str]) -> Files:
     """The files of a store that exists, to read them; NotFoundError if there is none."""
     files = find_files(uri)
@@ -94,8 +97,14 @@ def _prove_writable(root: Path) -> None:
     missing = [folder for folder in (root, *root.parents) if not folder.exists()]
     probe = root / f".{secrets.token_hex(8)}.tmp"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)
+        for attempt in range(PROBES):
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                probe.touch(exist_ok=False)
+                break
+            except FileNotFoundError:  # another process took back the folder it had made
+                if attempt == PROBES - 1:
+                    raise
         probe.unlink()
     except OSError as error:
         raise _unusable(root, error) from error

@@ -210,6 +210,16 @@ class Store:
         """The right to train a round, or None while someone else has it."""
         return self._leases.acquire(key)
 
+    def look(self, key: str) -> str:
+        """Whether a round is `done`, `held` by someone who trains it, or `free`."""
+        if self.done([key]):
+            return "done"
+        lease = self.lease(key)
+        if lease is None:
+            return "held"
+        lease.release()
+        return "free"
+
     def fail(self, key: str, note: Mapping[str, object]) -> Failure:
         """Notes a failed attempt at a round; `attempt` is filled in if the note has none."""
         note = {"attempt": self._leases.attempt(key), **note}

@@ -145,3 +145,29 @@ def test_masks_in_the_store_are_what_the_layers_table_says(finished, table):
             masks: Masks = harvest(round.key, store)[1]
             for name, mask in masks.items():
                 assert kept[lineage.id, round.index, name] == int(mask.sum())
+
+
+def test_controls_of_a_round_are_paired_with_each_other(tmp_path):
+    """What two controls both draw, they draw alike: they differ in what is named alone."""
+    from raylottery.cli.progress import Diary
+    from raylottery.driver.run import run
+
+    names = ["reinit", "permuted-mask", "permuted-both", "random-ticket"]
+    sweep = parse_sweep(TINY, overrides=(f"controls=[{', '.join(names)}]", "seeds=[0]"))
+    store = Store.open(str(tmp_path))
+    run(sweep, store, Diary(say=lambda line: None), inline=True)
+    lineage = lineages(sweep)[0]
+    trainer = make_trainer(lineage.arm.study, gpu=False)
+    starts = {
+        r.control: begin(r, trainer, store, {}).ticket for r in lineage.rounds if r.index == 2
+    }
+    assert starts["permuted-mask"].masks == starts["permuted-both"].masks
+    assert starts["permuted-mask"].masks == starts["random-ticket"].masks
+    for name in ("0.bias", "2.bias"):
+        assert torch.equal(starts["reinit"].weights[name], starts["random-ticket"].weights[name])
+    both = starts["reinit"].masks["0.weight"] & starts["random-ticket"].masks["0.weight"]
+    assert both.any()
+    assert torch.equal(
+        starts["reinit"].weights["0.weight"][both],
+        starts["random-ticket"].weights["0.weight"][both],
+    )

@@ -78,7 +78,11 @@ def test_a_pruned_round_and_its_control_in_full():
         "clock": 35,
         "end": 525,
     }
-    assert control.spec == {**ticket.spec, "control": {"name": "random-ticket", "draw": 0}}
+    assert control.spec == {
+        **ticket.spec,
+        "weights": "reinit",
+        "control": {"name": "random-ticket", "draw": 0},
+    }
     assert (ticket.mask_source, ticket.weight_source) == ("imp", "step:35")
     assert (control.mask_source, control.weight_source) == ("permuted-layer", "reinit")
     assert (control.lineage_mode, ticket.lineage_mode) == ("branch", "own")
@@ -86,7 +90,8 @@ def test_a_pruned_round_and_its_control_in_full():
     for round in (ticket, control, later):
         assert round.key == fingerprint(round.spec)
         assert round.trunk == dense.key
-        assert (round.rewind_step, round.clock, round.end) == (35, 35, 525)
+        assert (round.clock, round.end) == (35, 525)
+    assert [round.rewind_step for round in (ticket, control, later)] == [35, None, 35]
 
 
 def test_rounds_come_by_index_ticket_first_and_controls_as_listed():
@@ -309,3 +314,20 @@ def test_every_field_of_a_sweep_is_known_to_count_or_not():
     assert set(Rewind.model_fields) == {"weights", "clock", "retrain"}
     assert "rounds" in Prune.model_fields
     assert get_args(Prune.model_fields["scope"].annotation) == ("global", "layerwise", "erk")
+
+
+def test_fresh_weights_have_nothing_to_fine_tune_and_train_the_whole_schedule():
+    tuning = ("rewind.weights=final", "rewind.retrain=2ep", "controls=[reinit, permuted-weights]")
+    _, ticket, reinit, permuted, *_ = lineage_rounds(alone(*tuning), 0)
+    assert (ticket.clock, ticket.end) == (525, 525 + 70)
+    assert (permuted.clock, permuted.end) == (525, 525 + 70)
+    assert (reinit.clock, reinit.end) == (0, 525)
+
+
+def test_fresh_weights_do_not_depend_on_the_rewind_of_the_weights():
+    """One experiment has one key: where the ticket's own weights come from is none of it."""
+    one, other = (
+        lineage_rounds(alone(*rewind, "controls=[reinit]"), 0)[2]
+        for rewind in (("rewind.weights=init",), ("rewind.weights=final", "rewind.clock=init"))
+    )
+    assert one.key == other.key
