@@ -103,8 +103,13 @@ def compare(
             measured = score[[value, reference]].dropna()
             pairs = planned[value, reference]
             effects.append(_effect(measured, updates, pairs, density=density, speech=speech))
+    notes = cells.notes
+    if len(effects) > 1:
+        notes += (
+            f"These are {len(effects)} comparisons; each interval and p stands for itself alone.",
+        )
     return Comparison(
-        by=by, metric=metric, stored_as=stored_as, effects=tuple(effects), notes=cells.notes
+        by=by, metric=metric, stored_as=stored_as, effects=tuple(effects), notes=notes
     )
 
 

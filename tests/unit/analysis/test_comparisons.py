@@ -222,7 +222,10 @@ def test_tickets_are_compared_with_each_control_of_the_same_lineage(study):
     first = found.effects[0]
     assert first.effect == pytest.approx(0.12)
     assert (first.n, first.pairs) == (3, 12)
-    assert found.notes == ("Differences are averaged over the arms within each seed.",)
+    assert found.notes == (
+        "Differences are averaged over the arms within each seed.",
+        "These are 2 comparisons; each interval and p stands for itself alone.",
+    )
     assert "tickets are 12.0 points of accuracy ahead of random-ticket" in first.sentence
 
 
