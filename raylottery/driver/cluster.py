@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +43,9 @@ def connected(address: str | None) -> Generator[None]:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
+        python = shlex.quote(sys.executable)
+        if python != sys.executable:  # a path with a space, which Ray's own shell line would split
+            quiet["runtime_env"] = {"py_executable": python}
         ray.init(include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
     else:
         reach(address)

@@ -17,7 +17,7 @@ from raylottery.cli.progress import Diary
 from raylottery.driver.run import run
 from raylottery.spec import read_sweep
 from raylottery.store import Store
-from tests.conftest import ROOT
+from tests.conftest import ROOT, WEIRD
 from tests.e2e.conftest import FREE
 
 
@@ -64,11 +64,11 @@ def cluster(tmp_path_factory):
     head.wait(60)
 
 
-def in_a_terminal(*arguments: object) -> tuple[int, str]:
+def in_a_terminal(python: Path, *arguments: object) -> tuple[int, str]:
     """Exit code and output of the command with a terminal of its own."""
     ours, theirs = pty.openpty()
     command = subprocess.Popen(
-        [sys.executable, "-m", "raylottery", *map(str, arguments)],
+        [python, "-m", "raylottery", *map(str, arguments)],
         stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
     )  # fmt: skip
     os.close(theirs)
@@ -86,7 +86,10 @@ def in_a_terminal(*arguments: object) -> tuple[int, str]:
 
 
 def test_a_local_ray_gives_the_inline_tables_and_a_live_board(inline, tmp_path, rows):
-    code, shown = in_a_terminal("run", SMOKE, "--store", tmp_path)
+    environment = tmp_path / WEIRD
+    environment.symlink_to(sys.prefix)
+    python = environment / "bin" / "python"
+    code, shown = in_a_terminal(python, "run", SMOKE, "--store", tmp_path)
     assert code == 0, shown
     assert fixed(rows(tmp_path, "smoke")) == fixed(rows(inline, "smoke"))
     assert rows(tmp_path, "smoke", "curves") == rows(inline, "smoke", "curves")
