@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +15,20 @@ from raylottery.driver.cluster import ENVIRONMENT
 from tests.conftest import ROOT, WEIRD
 
 
+def scratch_folders() -> set[Path]:
+    """Where runs keep Tune's own files; a killed run may have left one before."""
+    return set(Path(tempfile.gettempdir()).glob("raylottery-*"))
+
+
 @pytest.fixture(scope="session")
-def quickstart(raylottery, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def scratch_before() -> set[Path]:
+    return scratch_folders()
+
+
+@pytest.fixture(scope="session")
+def quickstart(
+    raylottery, scratch_before, tmp_path_factory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The store and the output of `raylottery run sweeps/quickstart.yaml`."""
     store = tmp_path_factory.mktemp("quickstart") / WEIRD
     done = raylottery("run", ROOT / "sweeps/quickstart.yaml", "--store", store)

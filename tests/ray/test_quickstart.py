@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from tests.conftest import ROOT
+from tests.ray.conftest import scratch_folders
 
 
 COLUMNS = {
@@ -121,8 +122,5 @@ def test_running_again_starts_no_trial_and_changes_no_byte(raylottery, quickstar
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
 
 
-def test_nothing_of_ours_is_left_in_the_temporary_folder(quickstart):
-    import tempfile
-    from pathlib import Path
-
-    assert not list(Path(tempfile.gettempdir()).glob("raylottery-*"))
+def test_a_run_leaves_nothing_in_the_temporary_folder(quickstart, scratch_before):
+    assert scratch_folders() == scratch_before
