@@ -34,7 +34,6 @@ def run(
     json: JsonOption = False,
 ) -> int:
     """Train what is not done of a sweep; safe to repeat."""
-    from raylottery.driver.cluster import reach
     from raylottery.driver.run import run as conduct
     from raylottery.errors import UsageError
     from raylottery.spec import read_sweep
@@ -45,8 +44,6 @@ def run(
     if inline and address is not None:
         raise UsageError("--inline trains in this process, --address on a cluster: give only one")
     spec = read_sweep(sweep, set_)
-    if address is not None:
-        reach(address)  # before a folder is made for the store
     opened = Store.open(store)
     with render.watching(quiet=json) as watcher:
         result = conduct(
