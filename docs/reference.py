@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from raylottery.spec import CONTROLS, DATASETS, Sweep
+from raylottery.spec import CONTROLS, DATASETS, STOP_RULES, Sweep
+from raylottery.spec.dqn import MODELS
+from raylottery.spec.problems import kinds, sections
 
 
 PAGE = Path(__file__).parent / "sweep.md"
@@ -24,7 +26,52 @@ combinations are refused before anything starts, with file, line and the nearest
 `--set prune.rounds=3` overrides any field from the command line. This page is made from the
 models by `python docs/reference.py`.
 
-Extents are lengths with a unit: `500it` (updates), `2ep` (epochs), `5%` (of the training length).
+Extents are lengths with a unit: `500it` (updates), `2ep` (epochs, where a classifier is
+trained), `10000ts` (environment steps) and `3sync` (target syncs, both of an agent), `5%` (of
+the training length).
+
+"""
+
+ENDS = {
+    "length": "never: the search is as long as the training",
+    "solved": "`hold` measurements in a row reach `threshold`",
+    "target": "a measurement reaches `threshold`",
+    "plateau": "`patience` measurements in a row are not better than the best by over `least`",
+    "mask-distance": "the mask that pruning would give is `within` each of `window - 1` before it",
+    "mask-difference": "the mask that pruning would give is `within` the one before it",
+}
+
+STOPPING = """## Stop rules
+
+A rule ends the *search* for the next ticket: the next mask is drawn from the weights at the
+stop. The training goes on to its full length, so scores of different rules are compared at
+equal lengths, unless `stop.evaluate: at-stop` ends it there and then. Controls search for
+nothing, and are always trained to their full length.
+
+{rules}
+
+A measurement is a classifier's accuracy on the validation set, or the mean return of an
+agent's `eval.episodes`, every `eval.every`. Masks are looked at after each epoch of a
+classifier and at each target sync of an agent; their distance is the number of entries in
+which they differ, as a share of those that are kept.
+
+`stop.length_power` is no rule: it shortens pruned rounds, schedules and all, by their nominal
+density. With `1` and a fraction of 0.2, round 3 is 0.8 ** 3 = 0.512 times as long as the dense
+one.
+
+"""
+
+RESETTING = """## What a round resets
+
+A pruned round of an agent finds its ticket and its clock, and everything else as if it were
+the first: a fresh optimizer, an empty replay buffer that random play begins to fill, a target
+network that is a copy of the rewound one under the same mask, fresh statistics of
+observations, schedules that stand at the clock, and new chance. Each field of `reset` changes
+one of these in every pruned round, and in controls too.
+
+An optimizer or a replay buffer that is `kept` is part of what a round leaves behind, so such
+an arm trains a dense network of its own and its records are larger. All other resets share
+theirs.
 
 """
 
@@ -49,30 +96,25 @@ new is trained.
 
 def page() -> str:
     """The whole reference."""
-    return HEAD + section(Sweep, "The sweep", "") + lists() + TAIL
+    return HEAD + section(Sweep, "The sweep", "") + lists() + stopping() + RESETTING + TAIL
 
 
 def section(model: type[BaseModel], title: str, path: str) -> str:
-    """A table of a model's fields, then the models below it."""
+    """A table of a model's fields, then the models below it, of each kind where there are some."""
     rows = [f"## {title}\n", "| field | default | |", "|---|---|---|"]
     below = ""
     for name, field in model.model_fields.items():
         full = f"{path}.{name}" if path else name
-        inner = group(field.annotation)
+        inner = sections(field)
         help_text = re.sub(r"\s+", " ", field.description or "")
-        if inner is not None:
+        if inner:
             rows.append(f"| `{full}` | | {help_text} See below. |")
-            below += section(inner, f"`{full}`", full)
+            for part in inner:
+                kind = f", kind {kinds(part)[0]}" if len(inner) > 1 else ""
+                below += section(part, f"`{full}`{kind}", full)
         else:
             rows.append(f"| `{full}` | {default(field)} | {help_text}{choices(field)} |")
     return "\n".join(rows) + "\n\n" + below
-
-
-def group(annotation: Any) -> type[BaseModel] | None:
-    """The model behind a field that is a group of fields."""
-    return (
-        annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-    )
 
 
 def default(field: FieldInfo) -> str:
@@ -94,7 +136,19 @@ def choices(field: FieldInfo) -> str:
 def lists() -> str:
     names = ", ".join(f"`{name}`" for name in DATASETS)
     controls = ", ".join(f"`{name}`" for name in CONTROLS)
-    return f"Data sets: {names}. Controls: {controls} (see [the words](concepts.md#controls)).\n\n"
+    hidden = ", ".join(f"`{name}` {list(widths)}" for name, widths in MODELS.items())
+    return (
+        f"Data sets: {names}. Controls: {controls} (see [the words](concepts.md#controls)). "
+        f"Default hidden layers of agents: {hidden}.\n\n"
+    )
+
+
+def stopping() -> str:
+    rows = ["| rule | ends the search when | reads |", "|---|---|---|"]
+    for rule, fields in STOP_RULES.items():
+        read = ", ".join(f"`{name}`" for name in fields) or "nothing"
+        rows.append(f"| `{rule}` | {ENDS[rule]} | {read} |")
+    return STOPPING.format(rules="\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -43,13 +43,23 @@ class TrainingError(RaylotteryError):
     """A training that cannot go on, such as a loss that is no longer a number."""
 
 
+class NothingToPrune(TrainingError):
+    """A network so small by now that a round would prune none of it, or all."""
+
+
 MOST = 20
 
 
 def did_you_mean(name: object, choices: Iterable[object]) -> str:
     """A sentence with the valid name nearest to `name`, or with all of them if none is near."""
     known = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    near = nearest(name, known)
     if near:
-        return f"Did you mean {near[0]!r}?"
+        return f"Did you mean {near!r}?"
     return f"Valid: {', '.join(known[:MOST])}{', ...' if known[MOST:] else ''}." if known else ""
+
+
+def nearest(name: object, choices: Iterable[str]) -> str | None:
+    """The choice that looks most like `name`, if any does."""
+    near = difflib.get_close_matches(str(name), list(choices), n=1, cutoff=0.5)
+    return near[0] if near else None

@@ -12,19 +12,20 @@ in lockstep: at each round, all tickets that are due are handed to the trainer t
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from raylottery.errors import RaylotteryError, StoreError, TrainingError
+from raylottery.errors import NothingToPrune, RaylotteryError, StoreError, TrainingError
 from raylottery.pruning import Masks, alter, apply_mask, prune
 from raylottery.pruning.profile import profile
 from raylottery.spec import Lineage, Round, derive_seed
+from raylottery.spec.rounds import goes_by_masks
 from raylottery.store import Record, Store
 from raylottery.store.tables import CURVE, LAYER, to_bytes
 from raylottery.store.tickets import pack, unpack
-from raylottery.trainers.base import Outcome, Start, Ticket, Trainer, Weights
+from raylottery.trainers.base import Outcome, Previous, Start, Ticket, Trainer, Weights
 
 
 log = logging.getLogger(__name__)
@@ -93,20 +94,53 @@ def begin(
 ) -> Start:
     """A round's ticket, and the stretch of the schedule it is trained over."""
     dense = round.index == 0
+    ticket = sow(round, trainer) if dense else draw(round, trainer, store)
     return Start(
-        ticket=sow(round, trainer) if dense else draw(round, trainer, store),
-        data_seed=derive_seed("data", round.seed, round.index, round.replicate),
+        ticket=ticket,
+        data_seed=data_seed(round, round.index),
+        trunk_seed=data_seed(round, 0),
         clock=round.clock,
         end=round.end,
+        length=round.length,
+        previous=None if dense else left_by(round, store),
+        searching=round.control == "ticket",
+        next_masks=drawing(round, ticket.masks, trainer) if goes_by_masks(round.stop) else None,
         keep=tuple(sorted({0, *extents.get(round.key, ())})) if dense else (),
     )
+
+
+def data_seed(round: Round, index: int) -> int:
+    return derive_seed("data", round.seed, index, round.replicate)
+
+
+def drawing(round: Round, masks: Masks, trainer: Trainer) -> Callable[[Weights], Masks]:
+    """What would be drawn from some weights, if the round ended now."""
+    how, prunable = round.prune, trainer.prunable(biases=round.biases)
+    assert how is not None
+    seed = derive_seed("scores", round.seed, round.index + 1, round.replicate)
+
+    def drawn(weights: Weights) -> Masks:
+        try:
+            return prune(weights, masks, how, prunable, seed=seed)
+        except NothingToPrune:
+            return masks  # this may be the last round, and no fault that none can follow
+
+    return drawn
+
+
+def left_by(round: Round, store: Store) -> Previous:
+    """What the round before ended with, besides the ticket that is drawn from it."""
+    assert round.parent is not None
+    sections, _ = unpack(store.read_file(finished(round.parent, store), "ticket.safetensors"))
+    weights = sections.get("stopped", sections["trained"])
+    return Previous(weights=weights, carried=sections.get("carried", {}))
 
 
 def sow(round: Round, trainer: Trainer) -> Ticket:
     """The dense network that a seed begins with."""
     weights = trainer.initial(round.seed)
     names = trainer.prunable(biases=round.biases).names
-    return Ticket(weights=weights, masks=Masks.dense(weights, names))
+    return Ticket(weights=weights, masks=Masks.dense(weights, names), unmasked=weights)
 
 
 def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
@@ -133,13 +167,14 @@ def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
             fresh=trainer.initial(derive_seed("reinit", *chance)),
             seed=derive_seed("control", *chance),
         )
-    return Ticket(weights=apply_mask(weights, masks), masks=masks)
+    return Ticket(weights=apply_mask(weights, masks), masks=masks, unmasked=weights)
 
 
 def harvest(key: str, store: Store) -> tuple[Weights, Masks]:
-    """What a finished round ended with: trained weights, and the mask they were trained under."""
+    """What a finished round found: weights, at the end or where a stop rule ended the search, and
+    the mask they were trained under."""
     sections, _ = unpack(store.read_file(finished(key, store), "ticket.safetensors"))
-    return sections["trained"], Masks(sections["mask"])
+    return sections.get("stopped", sections["trained"]), Masks(sections["mask"])
 
 
 def finished(key: str, store: Store) -> Record:
@@ -162,14 +197,25 @@ def remake(round: Round, step: int, trainer: Trainer, store: Store) -> Weights:
     """Train the dense network's first steps again, and prove that they are the same to the bit."""
     trunk = finished(round.trunk, store)
     known = {int(at): digest for at, digest in trunk.result["digests"].items()}
-    until = min(at for at in known if at >= step)
+    until = min((at for at in known if at >= step), default=None)
+    if until is None:
+        raise TrainingError(
+            f"the stop rule ended the dense round at step {max(known)}, before step {step} that "
+            f"this round rewinds to: rewind earlier, or leave stop.evaluate at full"
+        )
     log.info("nobody kept step %s of trunk %s: training its first %s steps again",
              step, round.trunk[:12], until)  # fmt: skip
+    ticket = sow(round, trainer)
     start = Start(
-        ticket=sow(round, trainer),
-        data_seed=derive_seed("data", round.seed, 0, round.replicate),
+        ticket=ticket,
+        data_seed=data_seed(round, 0),
+        trunk_seed=data_seed(round, 0),
         clock=0,
         end=until,
+        length=trunk.spec["trainer"]["length"],
+        previous=None,
+        searching=False,
+        next_masks=None,
         keep=(step,),
     )
     [outcome] = trainer.train([start])
@@ -198,12 +244,18 @@ def commit(
     for step, weights in outcome.snapshots.items():
         store.put_snapshot(round.key, step, pack({"weights": weights}))
     layers = profile(ticket.masks, trainer.positions())
+    sections = {
+        "mask": ticket.masks,
+        "trained": outcome.weights,
+        "stopped": outcome.stopped or {},
+        "carried": outcome.carried,
+    }
     return store.commit(
         round,
         files={
             "curve.parquet": to_bytes([asdict(point) for point in outcome.curve], CURVE),
             "layers.parquet": to_bytes([asdict(layer) for layer in layers], LAYER),
-            "ticket.safetensors": pack({"mask": ticket.masks, "trained": outcome.weights}),
+            "ticket.safetensors": pack(sections),
         },
         result={
             "density": ticket.masks.density,

@@ -20,7 +20,7 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Show what a sweep would train, and what of it is done; starts nothing."""
-    from raylottery.driver.plan import guess, make_plan
+    from raylottery.driver.plan import guess, inspect, make_plan
     from raylottery.driver.run import refuse_another_study
     from raylottery.spec import read_sweep
     from raylottery.store import Store
@@ -30,7 +30,7 @@ def plan(
     if opened is not None:
         refuse_another_study(spec, opened)
     planned = make_plan(spec, opened)
-    guessed = guess(planned, opened)
+    guessed = guess(planned, opened, inspect(planned))
     requests = list(dict.fromkeys(line.arm.study.resources for line in planned.lineages))
     if json:
         render.json(

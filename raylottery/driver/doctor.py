@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from raylottery import __version__
 from raylottery.driver.provenance import installed
-from raylottery.spec.trainer import DATASETS
+from raylottery.spec import DATASETS
 from raylottery.store import Store
 from raylottery.trainers import gpus
 

@@ -1,4 +1,8 @@
-"""What a sweep asks for, against what its store holds: `plan` prints it, `run` does it."""
+"""What a sweep asks for, against what its store holds: `plan` prints it, `run` does it.
+
+Before either, the networks of all arms that have rounds to do are looked at: what cannot be made,
+or cannot be pruned as often as is asked, is refused while nothing has started.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import TYPE_CHECKING
 
-from raylottery.spec import Lineage, Round, Sweep, lineages
+from raylottery.errors import UsageError
+from raylottery.spec import Arm, Lineage, Round, Sweep, lineages
 from raylottery.store import Store
+
+
+if TYPE_CHECKING:
+    from raylottery.trainers.survey import Survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +85,32 @@ def make_plan(sweep: Sweep, store: Store | None) -> Plan:
     return Plan(sweep=sweep, lineages=members, done=done, failures=failures)
 
 
+def inspect(plan: Plan) -> dict[str, Survey]:
+    """The networks of the arms that have rounds to do, by arm; UsageError refuses the sweep."""
+    arms = {line.arm.id: line.arm for line in plan.lineages if plan.unfinished(line)}
+    known: dict[str, Survey] = {}
+    found = {}
+    for arm in arms.values():
+        asked = arm.study.model_dump_json(include={"trainer", "prune", "stop"})
+        if asked not in known:
+            known[asked] = looked_at(arm, plan.sweep)
+        found[arm.id] = known[asked]
+    return found
+
+
+def looked_at(arm: Arm, sweep: Sweep) -> Survey:
+    """The network of an arm, as it would be trained and pruned."""
+    from raylottery.trainers.survey import refuse_too_deep, survey  # loads torch
+
+    try:
+        found = survey(arm.study)
+        refuse_too_deep(arm.study, found)
+    except UsageError as error:
+        of_arm = f" (arm {arm.label})" if sweep.axes else ""
+        raise UsageError(f"{sweep.name}: {error}{of_arm}") from error
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Guess:
     """What the rounds to do will take."""
@@ -84,19 +120,24 @@ class Guess:
     """None where the store holds no training of this sweep to go by."""
 
 
-def guess(plan: Plan, store: Store | None) -> Guess:
-    """Size from the network's parameters, time from what this sweep's own rounds took so far."""
-    trainers = {lineage.id: lineage.arm.study.trainer for lineage in plan.lineages}
-    parameters = max(trainer.parameters for trainer in trainers.values())
-    trunks = [round for round in plan.todo if round.parent is None]
-    snapshots = sum(1 + len(plan.extents.get(round.key, ())) for round in trunks)
-    stored = 5 * len(plan.todo) + 4 * snapshots  # float32 weights and a byte of mask an entry
+def guess(plan: Plan, store: Store | None, surveys: Mapping[str, Survey]) -> Guess:
+    """Size from the networks' parameters, time from what this sweep's own rounds took so far."""
+    parameters = {
+        round.key: surveys[lineage.arm.id].total_params
+        for lineage in plan.lineages
+        for round in plan.unfinished(lineage)
+    }
+    copies = {  # float32 weights and a byte of mask an entry; of a trunk, its snapshots too
+        round.key: 5 if round.parent else 5 + 4 * (1 + len(plan.extents.get(round.key, ())))
+        for round in plan.todo
+    }
+    stored = sum(parameters[key] * copies[key] for key in copies)
     measured = sample(plan, store) if store is not None else []
     seconds = None
     if measured:
         updates = sum(round.end - round.clock for round in plan.todo)
         seconds = updates * median(measured)
-    return Guess(megabytes=parameters * stored / 1e6, worker_seconds=seconds)
+    return Guess(megabytes=stored / 1e6, worker_seconds=seconds)
 
 
 def sample(plan: Plan, store: Store, most: int = 20) -> list[float]:

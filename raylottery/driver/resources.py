@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from raylottery.errors import UsageError
-from raylottery.spec import Resources
+from raylottery.spec import Sweep
 
 
-def request(resources: Resources) -> dict[str, float]:
-    """A trial's request in Ray's words."""
-    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-    return {name: amount for name, amount in wanted.items() if amount > 0}
+def bundles(study: Sweep) -> list[dict[str, float]]:
+    """A trial's request in Ray's words: for its own process, then for each that it starts."""
+    resources, trainer = study.resources, study.trainer
+    own = {"CPU": resources.cpus, "GPU": resources.gpus}
+    if trainer.kind != "dqn":
+        return [given(own)]
+    learner = {"CPU": 1.0, "GPU": 0.0}
+    if trainer.learners:  # the GPUs are theirs, then
+        own, learner = own | {"GPU": 0.0}, learner | {"GPU": resources.gpus / trainer.learners}
+    others = [{"CPU": 1.0}] * trainer.runners + [learner] * trainer.learners
+    return [given(bundle) for bundle in (own, *others)]
 
 
-def seats(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many such trials the nodes hold at once; refused if none ever fits."""
-    wanted = request(resources)
+def given(bundle: Mapping[str, float]) -> dict[str, float]:
+    return {name: amount for name, amount in bundle.items() if amount > 0}
+
+
+def request(study: Sweep) -> dict[str, float]:
+    """All that a trial asks for."""
+    total = Counter()
+    for bundle in bundles(study):
+        total.update(bundle)
+    return dict(total)
+
+
+def seats(study: Sweep, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many such trials the nodes hold at once, each on one node; refused if none ever fits."""
+    wanted = request(study)
     total = sum(
         min(fit(node.get(name, 0.0), amount) for name, amount in wanted.items()) for node in nodes
     )

@@ -12,13 +12,13 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 from raylottery.driver.cluster import connected, nodes
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.inline import run_inline
-from raylottery.driver.plan import make_plan
+from raylottery.driver.plan import inspect, make_plan
 from raylottery.driver.queue import WorkQueue
 from raylottery.driver.resources import seats
 from raylottery.driver.trial import Task
@@ -52,6 +52,7 @@ def run(
     if queue.drained:
         gatherer.write_all()
         return conductor.result(sweep, begun)
+    inspect(plan)
 
     def task_of(lineage: Lineage) -> Task:
         trunk = lineage.rounds[0].key
@@ -65,17 +66,20 @@ def run(
         )
 
     hooks = (conductor.on_start, conductor.on_signal, conductor.on_tick)
-    asked = [line.arm.study.resources for line in plan.lineages if plan.unfinished(line)]
+    asked = [line.arm.study for line in plan.lineages if plan.unfinished(line)]
     if inline:
-        for resources in asked:
-            seats(resources, [this_machine()])
+        for study in asked:
+            seats(study, [this_machine()])
         gatherer.open()
         watcher.opened(plan, 1, "this process")
-        with conductor.interruptible():
+        # RLlib is no engine without a Ray around it, be it one that nobody else uses.
+        stands_on_ray = any(study.trainer.engine == "rllib" for study in asked)
+        around = connected(None) if stands_on_ray else nullcontext()
+        with around, conductor.interruptible():
             run_inline(queue, task_of, sweep.retries, *hooks)
     else:
         with connected(address):
-            at_once = min(seats(resources, nodes()) for resources in asked)
+            at_once = min(seats(study, nodes()) for study in asked)
             gatherer.open()
             place = f"the Ray cluster at {address}" if address else "a local Ray"
             watcher.opened(plan, min(at_once, max_concurrent or at_once), place)

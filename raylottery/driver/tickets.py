@@ -39,8 +39,8 @@ def pick(lineage: Lineage, index: int, control: str) -> Round:
 
 
 def ticket_file(name: str, lineage: str, index: int, control: str, store: Store) -> bytes:
-    """A safetensors file with the ticket's `start.*` weights, its `mask.*` and the `trained.*`
-    weights.
+    """A safetensors file with the ticket's `start.*` weights, its `mask.*`, the `trained.*` weights
+    and, where a stop rule ended the search, the `stopped.*` ones.
 
     Every name after the first dot is the network's own parameter name.
     """
@@ -51,8 +51,8 @@ def ticket_file(name: str, lineage: str, index: int, control: str, store: Store)
             f"round {index} ({control}) of lineage {lineage} is not trained yet: "
             f"run the sweep again to get it"
         )
-    from raylottery.lineage import begin, harvest
-    from raylottery.store.tickets import pack
+    from raylottery.lineage import begin
+    from raylottery.store.tickets import pack, unpack
     from raylottery.trainers import make_trainer
 
     study = next(
@@ -60,7 +60,7 @@ def ticket_file(name: str, lineage: str, index: int, control: str, store: Store)
         for line in stored_plan(name, store).lineages
         if round.key in {r.key for r in line.rounds}
     )
-    trained, masks = harvest(round.key, store)
+    stored, _ = unpack(store.read_file(record, "ticket.safetensors"))
     start = begin(round, make_trainer(study, gpu=False), store, {})
     about = {
         "sweep": name,
@@ -73,4 +73,5 @@ def ticket_file(name: str, lineage: str, index: int, control: str, store: Store)
         "score": repr(record.result["score"]),
         "spec": json.dumps(round.spec, sort_keys=True),
     }
-    return pack({"start": start.ticket.weights, "mask": masks, "trained": trained}, about)
+    found = {name: stored[name] for name in ("mask", "trained", "stopped") if name in stored}
+    return pack({"start": start.ticket.weights, **found}, about)

@@ -103,6 +103,7 @@ def train(task: Task) -> Iterator[dict]:
     journal = Journal(store, task)
     stop_file = layout.stop(task.sweep, task.run)
     lineage = task.lineage
+    trainer = None
     try:
         try:
             trainer = make_trainer(lineage.arm.study, gpu=lineage.arm.study.resources.gpus > 0)
@@ -141,6 +142,8 @@ def train(task: Task) -> Iterator[dict]:
             raise
     finally:
         journal.close()
+        if trainer is not None:
+            trainer.close()
 
 
 def misplaced(task: Task, store: Store) -> str | None:

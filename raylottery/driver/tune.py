@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from raylottery.driver.queue import WorkQueue
-from raylottery.driver.resources import request
+from raylottery.driver.resources import bundles
 from raylottery.driver.trial import Task, train
 from raylottery.spec import Lineage
 
@@ -41,7 +41,7 @@ def run_tune(
     with tempfile.TemporaryDirectory(prefix="raylottery-") as scratch:
         tune.Tuner(
             tune.with_resources(
-                lineage_trial, lambda config: tune.PlacementGroupFactory([config["request"]])
+                lineage_trial, lambda config: tune.PlacementGroupFactory(config["bundles"])
             ),
             tune_config=tune.TuneConfig(
                 search_alg=asker,
@@ -83,7 +83,7 @@ class Asker(Searcher):
             return Searcher.FINISHED if self.queue.drained else None
         self.lineages[trial_id] = lineage
         config = self.task_of(lineage).to_json()
-        return {**config, "request": request(lineage.arm.study.resources)}
+        return {**config, "bundles": bundles(lineage.arm.study)}
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False):
         """The listener hears of it with the trial at hand."""

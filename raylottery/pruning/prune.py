@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from raylottery.errors import TrainingError
+from raylottery.errors import NothingToPrune, TrainingError
 from raylottery.pruning.masks import Masks
 from raylottery.pruning.prunable import Prunable
 from raylottery.pruning.scopes import SCOPES
@@ -23,7 +23,8 @@ def prune(
 ) -> Masks:
     """The masks of the next round: nested in `masks`, with exact counts.
 
-    Raises TrainingError if a weight is not a finite number, or if nothing would be pruned or left.
+    Raises TrainingError if a weight is not a finite number, and NothingToPrune if none would be
+    pruned or left.
     """
     if set(masks) != set(prunable.names):
         raise ValueError("the masks are not those of the network's prunable parameters")
@@ -42,7 +43,7 @@ def prune(
     kept = scope(scores, masks, how.fraction, prunable.output, OUTPUT_RATES[how.output])
     if kept.kept in (0, masks.kept):
         outcome = "leave none" if kept.kept == 0 else "prune none"
-        raise TrainingError(
+        raise NothingToPrune(
             f"a fraction of {how.fraction} would {outcome} of the {masks.kept} surviving weights. "
             "Lower prune.rounds or change prune.fraction."
         )

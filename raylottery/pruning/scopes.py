@@ -36,7 +36,7 @@ def globally(
     """All layers compete in one pool; the output layer is one of them."""
     pooled = torch.cat([mask.flatten() for mask in masks.values()])
     pooled_scores = torch.cat([scores[name].flatten() for name in masks])
-    kept = without_lowest(pooled_scores, pooled, round(fraction * masks.kept))
+    kept = without_lowest(pooled_scores, pooled, lost(masks.kept, fraction))
     return Masks(unpooled(kept, masks))
 
 
@@ -44,28 +44,35 @@ def layerwise(
     scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
 ) -> Masks:
     """Each layer loses the same fraction; the output layer that fraction times `output_rate`."""
-    kept = {}
-    for name, mask in masks.items():
-        rate = fraction * output_rate if name in output else fraction
-        num_pruned = round(rate * int(mask.count_nonzero()))
-        kept[name] = without_lowest(scores[name], mask, num_pruned)
-    return Masks(kept)
+    survivors = counted(masks)
+    return thinned(
+        scores, masks, survivors, layerwise_counts(survivors, fraction, output, output_rate)
+    )
 
 
 def erk(
     scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
 ) -> Masks:
     """Layers get Erdos-Renyi-kernel densities that together keep what the global scope keeps."""
-    survivors = {name: int(mask.count_nonzero()) for name, mask in masks.items()}
+    survivors = counted(masks)
     shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
-    total = sum(survivors.values())
-    num_kept = erk_counts(shapes, survivors, total - round(fraction * total))
-    return Masks(
-        {
-            name: without_lowest(scores[name], mask, survivors[name] - num_kept[name])
-            for name, mask in masks.items()
-        }
-    )
+    target = masks.kept - lost(masks.kept, fraction)
+    return thinned(scores, masks, survivors, erk_counts(shapes, survivors, target))
+
+
+def lost(survivors: int, rate: float) -> int:
+    """How many of so many survivors go."""
+    return round(rate * survivors)
+
+
+def layerwise_counts(
+    survivors: Mapping[str, int], fraction: float, output: Sequence[str], output_rate: float
+) -> dict[str, int]:
+    """How many entries each layer keeps when each loses the same fraction, the output less."""
+    return {
+        name: num - lost(num, fraction * output_rate if name in output else fraction)
+        for name, num in survivors.items()
+    }
 
 
 def erk_counts(
@@ -95,6 +102,23 @@ def erk_counts(
         for name in sorted(open_layers, key=lambda name: -shares[name][1])[:missing]:
             counts[name] += 1
     return counts
+
+
+def counted(masks: Masks) -> dict[str, int]:
+    """The survivors of each layer."""
+    return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
+
+
+def thinned(
+    scores: Scores, masks: Masks, survivors: Mapping[str, int], num_kept: Mapping[str, int]
+) -> Masks:
+    """Masks in which each layer keeps so many of its survivors, those of highest score."""
+    return Masks(
+        {
+            name: without_lowest(scores[name], mask, survivors[name] - num_kept[name])
+            for name, mask in masks.items()
+        }
+    )
 
 
 def unpooled(pool: Tensor, masks: Masks) -> dict[str, Tensor]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from raylottery.spec.classifier import DATASETS, ClassifierTrainer, DataSize, parse_model
 from raylottery.spec.controls import CONTROLS, Control
+from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.expand import Arm, Lineage, expand, lineages
 from raylottery.spec.extent import Extent
 from raylottery.spec.file import dump_sweep, parse_sweep, read_sweep
 from raylottery.spec.fingerprint import Frozen, canonical, determinants, fingerprint
 from raylottery.spec.rounds import Round, lineage_rounds
+from raylottery.spec.sections import STOP_RULES, Eval, Prune, Reset, Resources, Rewind, Stop
 from raylottery.spec.seeds import derive_seed
-from raylottery.spec.sweep import Eval, Prune, Resources, Rewind, Sweep
-from raylottery.spec.trainer import DATASETS, ClassifierTrainer, DataSize, Trainer, parse_model
+from raylottery.spec.sweep import Sweep
+from raylottery.spec.trainer import Trainer
 
 
 __all__ = [
@@ -18,9 +21,13 @@ __all__ = [
     "Prune",
     "Rewind",
     "Eval",
+    "Stop",
+    "STOP_RULES",
+    "Reset",
     "Resources",
     "Trainer",
     "ClassifierTrainer",
+    "DQNTrainer",
     "DATASETS",
     "DataSize",
     "parse_model",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from raylottery.errors import did_you_mean
 from raylottery.spec.fingerprint import canonical
-from raylottery.spec.problems import Key, Problem, Problems, section, shown
+from raylottery.spec.problems import Key, Problem, Problems, kinds, sections, shown
 
 
 ZIP = "zip"
@@ -28,6 +28,7 @@ NO_AXIS = {
     "axes": "an axis varies a field of a section, such as prune.scope",
     "controls": "every arm has every control; set controls itself",
     "retries": "it changes no result; set retries itself",
+    "trainer.kind": "a sweep trains one kind; make a sweep of each",
 }
 
 
@@ -57,11 +58,11 @@ def _columns(axes: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     ]
 
 
-def checked_axes(axes: Any, sweep: type[BaseModel]) -> Any:
+def checked_axes(axes: Any, sweep: type[BaseModel], kind: str | None) -> Any:
     """The axes with lists made immutable; raises Problems for all that cannot be meant."""
     if not isinstance(axes, Mapping):
         return axes  # the field's own type says what was expected
-    found = [*_shape_problems(axes), *_field_problems(axes, sweep)]
+    found = [*_shape_problems(axes), *_field_problems(axes, sweep, kind)]
     if found:
         raise Problems(found)
     frozen = {
@@ -108,8 +109,10 @@ def _value_problems(key: Key, values: Sequence[Any]) -> Iterator[Problem]:
         seen.add(text)
 
 
-def _field_problems(axes: Mapping[str, Any], sweep: type[BaseModel]) -> Iterator[Problem]:
-    fields = axis_fields(sweep)
+def _field_problems(
+    axes: Mapping[str, Any], sweep: type[BaseModel], kind: str | None
+) -> Iterator[Problem]:
+    fields = axis_fields(sweep, kind)
     seen = set()
     for key, path, _ in axis_lists(axes):
         if key == (ZIP,):
@@ -122,6 +125,8 @@ def _field_problems(axes: Mapping[str, Any], sweep: type[BaseModel]) -> Iterator
             inner = [field for field in fields if field.startswith(f"{path}.")]
             if inner:
                 yield Problem(key, f"a section is no axis; vary one of {', '.join(inner)}.")
+            elif path in axis_fields(sweep, None):
+                yield Problem(key, f"is for another kind of trainer than {kind}; take it out.")
             else:
                 yield Problem(key, f"no such field. {did_you_mean(path, fields)}")
         elif path.startswith(FOLLOWERS) and key[0] != ZIP:
@@ -129,12 +134,13 @@ def _field_problems(axes: Mapping[str, Any], sweep: type[BaseModel]) -> Iterator
         seen.add(path)
 
 
-def axis_fields(sweep: type[BaseModel]) -> list[str]:
-    """The fields that an axis can vary."""
-    return [
+def axis_fields(sweep: type[BaseModel], kind: str | None) -> list[str]:
+    """The fields that an axis can vary, the trainer being of this kind or of an unknown one."""
+    found = [
         f"{name}.{inner}"
         for name, field in sweep.model_fields.items()
-        if (part := section(field)) is not None
+        for part in sections(field)
+        if kind is None or len(sections(field)) == 1 or kind in kinds(part)
         for inner in part.model_fields
-        if f"{name}.{inner}" not in NO_AXIS
     ]
+    return [path for path in dict.fromkeys(found) if path not in NO_AXIS]

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from raylottery.errors import did_you_mean
+from raylottery.errors import did_you_mean, nearest
 
 
 class StrictModel(BaseModel):
@@ -26,6 +26,15 @@ class StrictModel(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+
+def changed(part: StrictModel) -> dict[str, Any]:
+    """The fields of a section that are not at their defaults."""
+    return {
+        name: value
+        for name, field in type(part).model_fields.items()
+        if (value := getattr(part, name)) != field.get_default(call_default_factory=True)
+    }
 
 
 Key = tuple[str | int, ...]
@@ -60,53 +69,75 @@ def dotted(key: Key) -> str:
 def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Every fault that pydantic found in a `model`, without those that follow from another."""
     found: list[tuple[str, Problem]] = []
+    absent: set[Problem] = set()
+    misspelt: set[Key] = set()
     for fault in error.errors(include_url=False):
+        key, inner, field = located(model, fault["loc"])
         cause = fault.get("ctx", {}).get("error")
         if isinstance(cause, Problems):
             found += [
-                (fault["type"], Problem((*fault["loc"], *problem.key), problem.text))
+                (fault["type"], Problem((*key, *problem.key), problem.text))
                 for problem in cause.problems
             ]
-        else:
-            found.append((fault["type"], Problem(fault["loc"], _explain(fault, model))))
-    misspelt = {
-        (*problem.key[:-1], name)
-        for kind, problem in found
-        if kind == "extra_forbidden"
-        for name in section_at(model, problem.key[:-1]).model_fields
-        if problem.text.endswith(f"Did you mean {name!r}?")
-    }
+            continue
+        found.append((fault["type"], Problem(key, _explain(fault, key, inner, field))))
+        if fault["type"] == "missing" or fault["input"] is None:
+            absent.add(found[-1][1])
+        if fault["type"] == "extra_forbidden":
+            near = nearest(key[-1], inner.model_fields)
+            misspelt |= {(*key[:-1], near)} if near else set()
     # Pydantic also calls a list too short when its only entry was refused.
     refused = {problem.key[:-1] for _, problem in found}
     return [
         problem
         for kind, problem in found
-        if not (kind == "missing" and problem.key in misspelt)
+        if not (problem in absent and problem.key in misspelt)
         and not (kind == "too_short" and problem.key in refused)
     ]
 
 
-def section_at(model: type[BaseModel], key: Key) -> type[BaseModel]:
-    """The model of the section at `key`."""
-    for part in key:
-        inner = section(model.model_fields[str(part)])
-        assert inner is not None
-        model = inner
-    return model
+def located(model: type[BaseModel], place: Key) -> tuple[Key, type[BaseModel], FieldInfo | None]:
+    """Where pydantic's `place` lies: the key, the model of its section, and its field if it has.
+
+    Below a field that is one of several sections, pydantic's place also says which: no key does.
+    """
+    key: list[str | int] = []
+    field = None
+    parts = list(place)
+    while parts:
+        name = parts.pop(0)
+        key.append(name)
+        if name not in model.model_fields:
+            return (*key, *parts), model, None
+        field = model.model_fields[str(name)]
+        inner = sections(field)
+        if not parts or not inner:
+            return (*key, *parts), model, field
+        model = inner[0]
+        if len(inner) > 1:
+            kind = parts.pop(0)
+            [model] = [one for one in inner if kind in kinds(one)]
+    return tuple(key), model, field
 
 
-def section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a section, or None."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def sections(field: FieldInfo) -> tuple[type[BaseModel], ...]:
+    """The models of a field that is a section, of one kind or of several."""
+    types = get_args(field.annotation) or (field.annotation,)
+    models = tuple(t for t in types if isinstance(t, type) and issubclass(t, BaseModel))
+    return models if len(models) == len(types) else ()
 
 
-def _explain(fault: Mapping[str, Any], model: type[BaseModel]) -> str:
+def kinds(section: type[BaseModel]) -> tuple[str, ...]:
+    """The kinds that a section is for, where it is one of several."""
+    return get_args(section.model_fields["kind"].annotation)
+
+
+def _explain(
+    fault: Mapping[str, Any], key: Key, model: type[BaseModel], field: FieldInfo | None
+) -> str:
     kind, given, limits = fault["type"], shown(fault["input"]), fault.get("ctx", {})
-    *above, name = fault["loc"] or ("",)
     if kind == "extra_forbidden":
-        return f"no such field. {did_you_mean(name, section_at(model, tuple(above)).model_fields)}"
-    field = _field_at(model, fault["loc"])
+        return f"no such field. {did_you_mean(key[-1], model.model_fields)}"
     if kind == "missing":
         return f"missing, and it has no default.{_help(field)}"
     if kind == "literal_error" and field is not None:
@@ -146,16 +177,6 @@ _EXPECTED = {
 
 def _figure(bound: float) -> str:
     return f"{bound:g}" if isinstance(bound, float) else str(bound)
-
-
-def _field_at(model: type[BaseModel], key: Key) -> FieldInfo | None:
-    field = None
-    for part in key:
-        if not isinstance(part, str) or part not in model.model_fields:
-            break
-        field = model.model_fields[part]
-        model = section(field) or model
-    return field
 
 
 def _help(field: FieldInfo | None) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from raylottery.spec.controls import CONTROLS
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import determinants, fingerprint
+from raylottery.spec.sections import STOP_RULES, Stop
 from raylottery.spec.sweep import Prune, Sweep
 
 
@@ -43,11 +44,15 @@ class Round:
     clock: int
     end: int
     """It trains over the steps from `clock` to `end` of the schedule."""
+    length: int
+    """Steps that the whole schedule is stretched or shrunk to."""
     biases: bool
     """Whether the mask covers biases too."""
     spec: dict[str, Any] = field(hash=False)
     """All that determines the round: `key` is its fingerprint."""
     prune: Prune | None
+    """How masks are drawn; None where nothing in the round goes by it."""
+    stop: Stop
 
 
 def lineage_rounds(study: Sweep, seed: int) -> tuple[Round, ...]:
@@ -69,6 +74,9 @@ def dense_round(study: Sweep, seed: int) -> Round:
     if study.prune.biases:
         # What a round counts as prunable is part of its record.
         spec["biases"] = True
+    if carried := study.reset.carried:
+        # The dense round leaves these behind only where a round after it will find them.
+        spec["carries"] = list(carried)
     key = fingerprint(spec)
     return Round(
         key=key,
@@ -81,9 +89,11 @@ def dense_round(study: Sweep, seed: int) -> Round:
         rewind_step=None,
         clock=0,
         end=study.trainer.total_steps,
+        length=study.trainer.total_steps,
         biases=study.prune.biases,
         spec=spec,
-        prune=None,
+        prune=study.prune if goes_by_masks(study.stop) else None,
+        stop=study.stop,
     )
 
 
@@ -91,8 +101,8 @@ def pruned_round(
     study: Sweep, parent: Round, dense: Round, index: int, control: str = "ticket"
 ) -> Round:
     """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it."""
-    weights, rewind_step, clock, end = _rewound(study)
-    total = study.trainer.total_steps
+    length = study.stop.length_of(study.trainer.total_steps, study.prune, index)
+    weights, rewind_step, clock, end = _rewound(study, length)
     spec = {
         "schema": SCHEMA,
         **_training(study),
@@ -111,8 +121,10 @@ def pruned_round(
         if weights == "reinit":
             # Fresh weights come from no rewind point, and there is nothing of them to fine-tune.
             rewind_step = None
-            clock, end = (0, total) if clock == total else (clock, end)
-            spec |= {"weights": weights, "clock": clock, "end": end}
+            spec["weights"] = weights
+            if study.rewind.restart == "final":
+                clock, end = 0, length
+                spec |= {"clock": clock, "end": end}
     return Round(
         key=fingerprint(spec),
         parent=parent.key,
@@ -126,9 +138,11 @@ def pruned_round(
         rewind_step=rewind_step,
         clock=clock,
         end=end,
+        length=length,
         biases=study.prune.biases,
         spec=spec,
         prune=study.prune,
+        stop=study.stop,
     )
 
 
@@ -139,39 +153,60 @@ def arm_spec(study: Sweep) -> dict[str, Any]:
 
 def _training(study: Sweep) -> dict[str, Any]:
     trainer = study.trainer
-    return {
-        "trainer": {**determinants(trainer, trainer.steps), "protocol": trainer.PROTOCOL},
+    found = {
+        "trainer": {**trainer.determined(), "protocol": trainer.PROTOCOL},
         "eval": determinants(study.eval, trainer.steps),
     }
+    if study.stop.rule != "length":
+        names = ("rule", *STOP_RULES[study.stop.rule], "evaluate")
+        found["stop"] = {name: getattr(study.stop, name) for name in names}
+        if goes_by_masks(study.stop):
+            found["stop"]["prune"] = _prune(study)
+    return found
 
 
 def _pruning(study: Sweep) -> dict[str, Any]:
+    # Two ways to write one rewind are one rewind, so its points enter as what they come to.
+    weights, _, clock, end = _rewound(study, study.trainer.total_steps)
+    rewind = determinants(study.rewind, study.trainer.steps)
+    del rewind["retrain"]
+    found = {"prune": _prune(study), **rewind, "weights": weights, "clock": clock, "end": end}
+    if study.stop.length_power:
+        found["length_power"] = study.stop.length_power
+    reset = determinants(study.reset, study.trainer.steps)
+    if clock == 0:
+        # A schedule that stands at a clock of 0 is at its start.
+        reset = {name: value for name, value in reset.items() if value != "start"}
+    return {**found, "reset": reset} if reset else found
+
+
+def goes_by_masks(stop: Stop) -> bool:
+    """Whether a rule looks at the masks that would be drawn now, and so at how they are drawn."""
+    return stop.rule.startswith("mask-")
+
+
+def _prune(study: Sweep) -> dict[str, Any]:
     prune = determinants(study.prune, study.trainer.steps)
     del prune["rounds"]
     if study.prune.scope != "layerwise":
         prune.pop("output", None)
-    # Two ways to write one rewind are one rewind, so its points enter as what they come to.
-    weights, _, clock, end = _rewound(study)
-    rewind = determinants(study.rewind, study.trainer.steps)
-    del rewind["retrain"]
-    return {"prune": prune, **rewind, "weights": weights, "clock": clock, "end": end}
+    return prune
 
 
-def _rewound(study: Sweep) -> tuple[str, int | None, int, int]:
+def _rewound(study: Sweep, length: int) -> tuple[str, int | None, int, int]:
     """Where weights come from, their step of the trunk, and the clock's start and end."""
-    total = study.trainer.total_steps
     step = _step(study.rewind.weights, study)
     weights = "final" if step is None else f"step:{step}" if step else "init"
     clock = _step(study.rewind.restart, study)
     if clock is not None:
-        return weights, step, clock, total
+        return weights, step, clock, length
     if study.rewind.retrain is None:
         raise ValueError("a round whose clock stays at final needs rewind.retrain.")
-    return weights, step, total, total + study.trainer.steps(study.rewind.retrain)
+    return weights, step, length, length + study.trainer.steps(study.rewind.retrain)
 
 
 def _step(point: str | Extent, study: Sweep) -> int | None:
     """The step of the trunk that a point means; None for its end."""
     if point == "final":
         return None
-    return study.trainer.steps(point) if isinstance(point, Extent) else 0
+    return study.trainer.at(point) if isinstance(point, Extent) else 0

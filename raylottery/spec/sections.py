@@ -85,6 +85,97 @@ class Eval(StrictModel):
 
     every: Extent = Extent.parse("5%")
     """Distance between two measurements, such as 5% or 1ep."""
+    episodes: Annotated[int, Frozen(5)] = Field(5, ge=1)
+    """dqn: greedy episodes of a measurement, the same starts each time."""
+    final: Annotated[int, Frozen(20)] = Field(20, ge=1)
+    """dqn: greedy episodes at the end, whose mean return is the score."""
+    window: Annotated[int, Frozen(100)] = Field(100, ge=1)
+    """dqn: last training episodes whose mean return is the train_score."""
+
+
+STOP_RULES = {
+    "length": (),
+    "solved": ("threshold", "hold"),
+    "target": ("threshold",),
+    "plateau": ("patience", "least"),
+    "mask-distance": ("within", "window"),
+    "mask-difference": ("within",),
+}
+"""The rules that end a search, and the fields that each reads."""
+
+
+class Stop(StrictModel):
+    """When the search for the next ticket ends. The training itself goes on to its full length."""
+
+    rule: Literal["length", "solved", "target", "plateau", "mask-distance", "mask-difference"] = (
+        "length"
+    )
+    """What ends it: the length, a threshold held or reached, a plateau, or a mask that settles."""
+    threshold: float | None = Field(None, validate_default=True)
+    """solved, target: the measured value, such as 475."""
+    hold: int = Field(3, ge=1)
+    """solved: measurements in a row that reach the threshold."""
+    patience: int = Field(5, ge=1)
+    """plateau: measurements without a better one."""
+    least: float = Field(0.0, ge=0)
+    """plateau: a better one is better by more than this."""
+    within: float = Field(0.1, gt=0, lt=1)
+    """mask-distance, mask-difference: the largest difference, as a share of what is kept."""
+    window: int = Field(5, ge=2)
+    """mask-distance: masks in a row that lie within that of the newest."""
+    evaluate: Annotated[Literal["full", "at-stop"], Frozen("full")] = "full"
+    """Whether the score is taken at the full length, or at the stop, where training then ends."""
+    length_power: Annotated[float, Frozen(0.0)] = Field(0.0, ge=0)
+    """A round is as long as the dense one times (1 - fraction) ** (round * this); 0: as long."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _with_its_rule(cls, threshold: float | None, info: ValidationInfo) -> float | None:
+        rule = info.data.get("rule", "length")
+        if threshold is None and "threshold" in STOP_RULES[rule]:
+            raise ValueError(f"missing: the rule {rule} needs one, such as 475.")
+        return threshold
+
+    def length_of(self, total: int, prune: Prune, index: int) -> int:
+        """Updates of a whole training in round `index`, `total` being those of the dense one."""
+        return round(total * (1 - prune.fraction) ** (self.length_power * index))
+
+
+class Reset(StrictModel):
+    """dqn: what a pruned round finds besides its ticket and its clock."""
+
+    optimizer: Annotated[Literal["fresh", "kept"], Frozen("fresh")] = "fresh"
+    """Its moments: fresh, or as the round before left them."""
+    replay: Annotated[Literal["empty", "kept", "prefilled"], Frozen("empty")] = "empty"
+    """The buffer: empty, as the round before left it, or begun with play of its trained agent."""
+    learning_starts: Annotated[Literal["again", "skipped"], Frozen("again")] = "again"
+    """The steps before the first update: taken again, or skipped where the replay is kept."""
+    target: Annotated[Literal["online", "previous"], Frozen("online")] = "online"
+    """The target network: a copy of the rewound one, or the round before's trained one."""
+    target_mask: Annotated[Literal["same", "dense"], Frozen("same")] = "same"
+    """Whether the target starts masked as the online network, or with the pruned weights too."""
+    exploration: Annotated[Literal["clock", "start", "end"], Frozen("clock")] = "clock"
+    """Where the exploration schedule stands: at the clock, at its start, or over."""
+    lr: Annotated[Literal["clock", "start", "end"], Frozen("clock")] = "clock"
+    """Where the learning rate's schedule stands: at the clock, at its start, or over."""
+    normaliser: Annotated[Literal["fresh", "rewound", "kept"], Frozen("fresh")] = "fresh"
+    """Statistics of observations: fresh, of the rewind point, or of the round before's end."""
+    env_seed: Annotated[Literal["new", "same"], Frozen("new")] = "new"
+    """Chance of the environment and of replay: new in each round, or that of the dense round."""
+    exploration_seed: Annotated[Literal["new", "same"], Frozen("new")] = "new"
+    """Chance of exploration: new in each round, or that of the dense round."""
+
+    @field_validator("learning_starts")
+    @classmethod
+    def _with_kept_replay(cls, learning_starts: str, info: ValidationInfo) -> str:
+        if learning_starts == "skipped" and info.data.get("replay") != "kept":
+            raise ValueError("the first update needs experience: skipped goes with replay: kept.")
+        return learning_starts
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """What a round leaves to the one after it, besides its weights and mask."""
+        return tuple(name for name in ("optimizer", "replay") if getattr(self, name) == "kept")
 
 
 class Resources(StrictModel):

@@ -10,9 +10,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from raylottery.errors import did_you_mean
 from raylottery.spec.axes import checked_axes
 from raylottery.spec.controls import CONTROLS
+from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.extent import Extent
-from raylottery.spec.problems import Problem, Problems, StrictModel, shown
-from raylottery.spec.sections import Eval, Prune, Resources, Rewind
+from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
+from raylottery.spec.sections import STOP_RULES, Eval, Prune, Reset, Resources, Rewind, Stop
 from raylottery.spec.trainer import Trainer
 
 
@@ -32,6 +33,10 @@ class Sweep(StrictModel):
     """Where the surviving weights, and the schedule clock, go back to before a round."""
     eval: Eval = Field(Eval(), validate_default=True)
     """Measurements on the way."""
+    stop: Stop = Field(Stop(), validate_default=True)
+    """When the search for the next ticket ends."""
+    reset: Reset = Field(Reset(), validate_default=True)
+    """dqn: what a pruned round finds besides its ticket and its clock."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(strict=False, min_length=1)
     """One lineage each in every arm, such as [0, 1, 2]."""
     axes: dict[str, Any] = Field(default_factory=dict)
@@ -68,6 +73,77 @@ class Sweep(StrictModel):
                 raise Problems(faults)
         return part
 
+    @field_validator("stop")
+    @classmethod
+    def _of_its_rule(cls, stop: Stop, info: ValidationInfo) -> Stop:
+        read = {"rule", "evaluate", "length_power", *STOP_RULES[stop.rule]}
+        faults = [
+            Problem((name,), f"means nothing under the rule {stop.rule}; leave it out.")
+            for name, value in changed(stop).items()
+            if name not in read
+        ]
+        if stop.rule == "length" and stop.evaluate == "at-stop":
+            text = "the rule length stops nothing before the end; leave it out, or say rule."
+            faults.append(Problem(("evaluate",), text))
+        trainer = info.data.get("trainer")
+        if trainer is not None and trainer.metric == "accuracy" and (stop.threshold or 0) > 1:
+            text = f"accuracy is a share of 1, never {stop.threshold:g}; say one such as 0.95."
+            faults.append(Problem(("threshold",), text))
+        if faults:
+            raise Problems(faults)
+        return stop
+
+    @field_validator("stop")
+    @classmethod
+    def _long_enough(cls, stop: Stop, info: ValidationInfo) -> Stop:
+        if not stop.length_power or not {"trainer", "prune", "rewind"} <= info.data.keys():
+            return stop
+        trainer, prune = info.data["trainer"], info.data["prune"]
+        restart = info.data["rewind"].restart
+        if restart == "final":
+            text = "with the clock at final every round is rewind.retrain long; leave it out."
+            raise Problems([Problem(("length_power",), text)])
+        clock = trainer.at(restart) if isinstance(restart, Extent) else 0
+        last = stop.length_of(trainer.total_steps, prune, prune.rounds)
+        if last <= clock:
+            text = (
+                f"round {prune.rounds} would be {last} updates long, and its clock starts at "
+                f"{clock}: nothing is left to train. Lower it, or prune.rounds."
+            )
+            raise Problems([Problem(("length_power",), text)])
+        return stop
+
+    @field_validator("eval", "reset")
+    @classmethod
+    def _of_its_kind(cls, part: Eval | Reset, info: ValidationInfo) -> Eval | Reset:
+        trainer = info.data.get("trainer")
+        if trainer is not None and trainer.kind != "dqn":
+            faults = [
+                Problem((name,), f"is for kind dqn, not {trainer.kind}; leave it out.")
+                for name in changed(part)
+                if name != "every"
+            ]
+            if faults:
+                raise Problems(faults)
+        return part
+
+    @field_validator("reset")
+    @classmethod
+    def _of_what_is_there(cls, reset: Reset, info: ValidationInfo) -> Reset:
+        trainer = info.data.get("trainer")
+        if not isinstance(trainer, DQNTrainer):
+            return reset
+        faults = []
+        if reset.normaliser != "fresh" and not trainer.normalise:
+            text = "no statistics are taken; leave it out, or say trainer.normalise: true."
+            faults.append(Problem(("normaliser",), text))
+        if reset.lr != "clock" and trainer.lr_end == 1:
+            text = "the learning rate never changes; leave it out, or set trainer.lr_end."
+            faults.append(Problem(("lr",), text))
+        if faults:
+            raise Problems(faults)
+        return reset
+
     @field_validator("seeds")
     @classmethod
     def _seeds_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -75,8 +151,9 @@ class Sweep(StrictModel):
 
     @field_validator("axes", mode="before")
     @classmethod
-    def _axes(cls, axes: Any) -> Any:
-        return checked_axes(axes, cls)
+    def _axes(cls, axes: Any, info: ValidationInfo) -> Any:
+        trainer = info.data.get("trainer")
+        return checked_axes(axes, cls, trainer.kind if trainer else None)
 
     @field_validator("controls")
     @classmethod
@@ -102,11 +179,12 @@ def _misfit(name: str, extent: Extent, trainer: Trainer) -> str | None:
     """Why a length cannot be meant in a training, or None."""
     total = trainer.total_steps
     training = f"the training ({trainer.length}, {total} updates)"
+    point = name in ("weights", "clock")
     try:
-        steps = trainer.steps(extent)
+        steps = trainer.at(extent) if point else trainer.steps(extent)
     except ValueError as error:
         return str(error)
-    if name in ("weights", "clock"):
+    if point:
         if steps >= total:
             return f"{extent} is not before the end of {training}; for its end say final."
     elif steps < 1:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from raylottery.trainers.base import Trainer
 
 
-TRAINERS = {"classifier": "raylottery.trainers.classifier.loop:Classifier"}
+TRAINERS = {
+    "classifier": "raylottery.trainers.classifier.loop:Classifier",
+    "dqn": "raylottery.trainers.dqn.rllib:RLlibDQN",
+}
 
 
 def make_trainer(study: Sweep, *, gpu: bool) -> Trainer:
@@ -19,7 +22,7 @@ def make_trainer(study: Sweep, *, gpu: bool) -> Trainer:
     import torch
 
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    return trainer_class(study.trainer.kind)(study.trainer, study.eval, device)
+    return trainer_class(study.trainer.kind)(study, device)
 
 
 def trainer_class(kind: str) -> type[Trainer]:

@@ -8,16 +8,16 @@ trainer's own specification: equal starts give equal outcomes, whatever they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from raylottery.pruning.masks import Masks
 from raylottery.pruning.prunable import Prunable
-from raylottery.spec import Eval
+from raylottery.spec import Sweep
 
 
 Weights = Mapping[str, Tensor]
@@ -30,6 +30,17 @@ class Ticket:
 
     weights: Weights
     masks: Masks
+    unmasked: Weights
+    """The weights before the mask was laid on them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Previous:
+    """What the round before ended with."""
+
+    weights: Weights
+    carried: Weights
+    """What the trainer asked to be kept for the round after, by names of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +50,20 @@ class Start:
     ticket: Ticket
     data_seed: int
     """Fixes the order of the data; equal in all arms and controls of a round, which pairs them."""
+    trunk_seed: int
+    """The data seed of the dense round."""
     clock: int
     """The schedule step the training starts at."""
     end: int
     """The schedule step it ends at: `end - clock` updates are made."""
+    length: int
+    """Steps of the whole schedule, which may be shorter than in the dense round."""
+    previous: Previous | None
+    """None in the dense round."""
+    searching: bool
+    """Whether the next ticket is drawn from this one, so that a stop rule may end the search."""
+    next_masks: Callable[[Weights], Masks] | None
+    """The masks that pruning some weights now would give, where a stop rule goes by them."""
     keep: tuple[int, ...] = ()
     """Schedule steps whose weights are wanted as snapshots."""
 
@@ -89,6 +110,10 @@ class Outcome:
     seconds: float
     """Of training and evaluating it."""
     snapshots: Mapping[int, Weights] = field(default_factory=dict)
+    stopped: Weights | None = None
+    """The weights at which a stop rule ended the search, if one did."""
+    carried: Weights = field(default_factory=dict)
+    """What the round after may find besides its ticket."""
     digests: Mapping[int, str] = field(default_factory=dict)
     """Where snapshots were wanted: a hash of all weights at each evaluation step, by which a later
     training can prove that it repeats this one bit for bit."""
@@ -102,7 +127,7 @@ class Trainer(Protocol):
     device: str
     """Where it trains, for the record."""
 
-    def __init__(self, spec: Any, evaluation: Eval, device: torch.device): ...
+    def __init__(self, study: Sweep, device: torch.device): ...
 
     def prunable(self, *, biases: bool) -> Prunable:
         """The parameters that may be pruned, in layer order."""
@@ -122,4 +147,8 @@ class Trainer(Protocol):
 
     def train(self, starts: Sequence[Start]) -> list[Outcome]:
         """Train each start to its end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever it holds; it is not used again."""
         ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from raylottery.pruning import Masks, apply_mask
-from raylottery.spec import parse_sweep
+from raylottery.spec import Stop, parse_sweep
 from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Start, Ticket
 
@@ -14,7 +16,7 @@ from raylottery.trainers.base import Start, Ticket
 STUDIES = {
     f"classifier-{optimizer}-{model}": f"""
 name: contract
-trainer: {{kind: classifier, dataset: mnist1d, model: {model}, length: 2ep, batch_size: 100,
+trainer: {{kind: classifier, dataset: mnist1d, model: {model}, length: 10ep, batch_size: 500,
            optimizer: {optimizer}, lr: 0.01{extra}}}
 prune: {{fraction: 0.5, rounds: 1}}
 eval: {{every: 10it}}
@@ -50,11 +52,35 @@ def ticket(trainer):
             for name in trainer.prunable(biases=False).names
         }
     )
-    return Ticket(weights=apply_mask(weights, masks), masks=masks)
+    return Ticket(weights=apply_mask(weights, masks), masks=masks, unmasked=weights)
 
 
-def start(ticket, *, data_seed=7, clock=0, end=50, keep=()) -> Start:
-    return Start(ticket=ticket, data_seed=data_seed, clock=clock, end=end, keep=keep)
+def start(
+    ticket, *, data_seed=7, clock=0, end=50, searching=True, next_masks=None, keep=()
+) -> Start:
+    return Start(
+        ticket=ticket,
+        data_seed=data_seed,
+        trunk_seed=7,
+        clock=clock,
+        end=end,
+        length=70,
+        previous=None,
+        searching=searching,
+        next_masks=next_masks,
+        keep=keep,
+    )
+
+
+@pytest.fixture(scope="module")
+def stopping(study):
+    """Makes a trainer of the same study under a stop rule."""
+
+    def make(rule, **fields):
+        stop = Stop.model_validate({"rule": rule, **fields})
+        return make_trainer(study.model_copy(update={"stop": stop}), gpu=False)
+
+    return make
 
 
 def equal(a, b) -> bool:
@@ -137,3 +163,92 @@ def test_parameter_names_are_those_of_the_initial_weights(trainer, ticket):
     assert list(outcome.weights) == list(trainer.initial(0))
     assert set(trainer.prunable(biases=False).names) <= set(outcome.weights)
     assert set(trainer.positions()) >= set(trainer.prunable(biases=True).names)
+
+
+ANY = -1e9
+"""Reached by every measurement."""
+
+
+def test_a_rule_changes_nothing_in_a_training_that_goes_on_to_its_full_length(
+    trainer, stopping, ticket
+):
+    [plain] = trainer.train([start(ticket, keep=(0, 20))])
+    [outcome] = stopping("target", threshold=ANY).train([start(ticket, keep=(0, 20))])
+    assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("target", 10)
+    assert equal(outcome.weights, plain.weights)
+    assert all(equal(outcome.snapshots[step], plain.snapshots[step]) for step in (0, 20))
+    assert outcome.digests == plain.digests
+    assert outcome.curve == plain.curve
+    assert outcome.scores == replace(
+        plain.scores,
+        score_at_stop=outcome.scores.score_at_stop,
+        stopped_by="target",
+        stop_step=10,
+    )
+
+
+def test_the_stopped_weights_are_those_of_a_training_that_ended_there(trainer, stopping, ticket):
+    [outcome] = stopping("solved", threshold=ANY, hold=2).train([start(ticket)])
+    [short] = trainer.train([start(ticket, end=20)])
+    assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("solved", 20)
+    assert equal(outcome.stopped, short.weights)
+    assert not equal(outcome.stopped, outcome.weights)
+    assert outcome.scores.score_at_stop == short.scores.score
+
+
+def test_evaluated_at_the_stop_a_training_ends_there(trainer, stopping, ticket):
+    rule = {"threshold": ANY, "hold": 2, "evaluate": "at-stop"}
+    [outcome] = stopping("solved", **rule).train([start(ticket, clock=10)])
+    [short] = trainer.train([start(ticket, clock=10, end=30)])
+    assert outcome.scores.steps == short.scores.steps == 20
+    assert equal(outcome.weights, short.weights)
+    assert equal(outcome.stopped, short.weights)
+    assert outcome.curve == short.curve
+    assert outcome.scores.score_at_stop == outcome.scores.score == short.scores.score
+    assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("solved", 30)
+
+
+def test_a_rule_that_is_never_met_stops_nothing(trainer, stopping, ticket):
+    [plain] = trainer.train([start(ticket)])
+    trainer = stopping("target", threshold=1e9, evaluate="at-stop")
+    [outcome] = trainer.train([start(ticket)])
+    assert outcome.stopped is None
+    assert outcome.scores == plain.scores
+    assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("length", None)
+    assert equal(outcome.weights, plain.weights)
+
+
+def test_where_no_ticket_is_searched_for_no_rule_stops_anything(trainer, stopping, ticket):
+    [plain] = trainer.train([start(ticket)])
+    trainer = stopping("target", threshold=ANY, evaluate="at-stop")
+    [outcome] = trainer.train([start(ticket, searching=False)])
+    assert outcome.stopped is None
+    assert outcome.scores == plain.scores
+    assert equal(outcome.weights, plain.weights)
+
+
+@pytest.mark.parametrize("evaluate", ["full", "at-stop"])
+def test_masks_are_drawn_from_the_weights_of_the_moment_until_they_settle(
+    trainer, stopping, ticket, evaluate
+):
+    looked_at = []
+
+    def next_masks(weights):
+        looked_at.append({name: tensor.clone() for name, tensor in weights.items()})
+        return ticket.masks
+
+    [outcome] = stopping("mask-distance", window=3, evaluate=evaluate).train(
+        [start(ticket, next_masks=next_masks)]
+    )
+    assert len(looked_at) == 3, "equal masks settle as soon as the window is full"
+    stop_step = outcome.scores.stop_step
+    assert outcome.scores.stopped_by == "mask-distance"
+    assert 0 < stop_step < 50
+    [short] = trainer.train([start(ticket, end=stop_step)])
+    assert equal(outcome.stopped, short.weights)
+    assert equal(outcome.stopped, looked_at[-1])
+    [whole] = trainer.train([start(ticket)]) if evaluate == "full" else [short]
+    assert equal(outcome.weights, whole.weights)
+    assert outcome.curve == whole.curve
+    assert outcome.scores.score == whole.scores.score
+    assert outcome.scores.steps == whole.scores.steps

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raylottery.spec.trainer import DATASETS
+from raylottery.spec.classifier import DATASETS
 
 
 @dataclass(frozen=True)

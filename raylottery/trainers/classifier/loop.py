@@ -3,7 +3,8 @@
 Everything a round yields is a function of its start: batch `t` of the schedule is drawn from the
 data seed and `t` alone, so a training that begins at step 500 sees what one that runs through
 would have seen next. The test set is read once, after the last step: for the last weights, and
-for those that had the lowest validation loss.
+for those at which a stop rule ended the search. Where none did, for those that had the lowest
+validation loss.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from torch.nn import functional
 
 from raylottery.errors import TrainingError
 from raylottery.pruning.guard import Guard
+from raylottery.pruning.masks import Masks
 from raylottery.pruning.prunable import Prunable, prunable
-from raylottery.spec import ClassifierTrainer, Eval, derive_seed
-from raylottery.spec.trainer import DATASETS
+from raylottery.spec import ClassifierTrainer, Sweep, derive_seed
+from raylottery.spec.classifier import DATASETS
 from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights
 from raylottery.trainers.classifier import data, nets
+from raylottery.trainers.stopping import Search
 
 
 OPTIMIZERS = {
@@ -47,11 +50,14 @@ class Classifier:
 
     capacity = 1
 
-    def __init__(self, spec: ClassifierTrainer, evaluation: Eval, device: torch.device):
+    def __init__(self, study: Sweep, device: torch.device):
+        spec = study.trainer
+        assert isinstance(spec, ClassifierTrainer)
         self.spec = spec
         self.torch_device = device
         self.device = describe(device)
-        self.eval_every = evaluation.every.steps(spec.units, spec.total_steps)
+        self.eval_every = spec.steps(study.eval.every)
+        self.stop = study.stop
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
@@ -74,6 +80,9 @@ class Classifier:
     def train(self, starts: Sequence[Start]) -> list[Outcome]:
         return [self._train(start) for start in starts]
 
+    def close(self) -> None:
+        pass  # it holds nothing but memory
+
     def _build(self) -> nn.Module:
         size = DATASETS[self.spec.dataset]
         return nets.build(self.spec.model, size.inputs, size.classes)
@@ -88,52 +97,39 @@ class Classifier:
         torch.set_num_threads(self.spec.threads)
         net = self._build().to(self.torch_device)
         net.load_state_dict(dict(start.ticket.weights), strict=True)
-        optimizer = OPTIMIZERS[self.spec.optimizer](net.parameters(), self.spec)
-        guard = Guard(net.named_parameters(), start.ticket.masks, optimizer)
-        guard.hold()
-
+        learner = Learner(net, start.ticket.masks, self.spec)
         batches = Batches(dataset.train, self.spec.batch_size, start.data_seed)
+        search = Search(self.stop, start)
+        stopped: Weights | None = None
         best = Best(net)
         log = Log()
         snapshots = {start.clock: copied(net)} if start.clock in start.keep else {}
         digests: dict[int, str] = {}
-        losses: list[Tensor] = []
-        revived = 0
-        for step in range(start.clock, start.end):
-            x, y = batches.at(step)
-            loss = functional.cross_entropy(net(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            guard.mask_gradients()
-            optimizer.step()
-            done = step + 1
-            measuring = done % self.eval_every == 0 or done == start.end
-            if measuring:  # before the guard can hide it
-                revived += guard.revived()
-            guard.mask_weights()
-
-            losses.append(loss.detach())
-            if done in start.keep:
-                snapshots[done] = copied(net)
-            if measuring:
-                train_loss = torch.stack(losses).mean().item()
-                losses.clear()
-                if not math.isfinite(train_loss):
-                    raise TrainingError(
-                        f"the training loss became {train_loss} between steps "
-                        f"{done - self.eval_every} and {done}: lower trainer.lr "
-                        f"(now {self.spec.lr}) or take another optimizer"
-                    )
+        step = start.clock
+        while step < start.end and not search.ends_training:
+            batch = batches.at(step)
+            step += 1
+            measuring = step % self.eval_every == 0 or step == start.end
+            settling = search.watches_masks and step % batches.per_epoch == 0
+            learner.update(*batch, auditing=measuring or settling)
+            if step in start.keep:
+                snapshots[step] = copied(net)
+            met = settling and search.settled(step, lambda: copied(net))
+            if measuring or search.ends_training:
+                train_loss = learner.loss_until(step)
                 valid_loss, valid_accuracy = measure(net, dataset.valid)
-                log.add(done, train_loss, valid_loss, valid_accuracy)
+                log.add(step, train_loss, valid_loss, valid_accuracy)
                 best.offer(net, valid_loss)
+                met = search.measured(step, valid_accuracy) or met
                 if start.keep:
-                    digests[done] = digest(net)
+                    digests[step] = digest(net)
+            if met:
+                stopped = copied(net)
 
         weights = copied(net)
         train_accuracy = measure(net, dataset.train)[1]
         test_accuracy = measure(net, dataset.test)[1]
-        net.load_state_dict(best.weights)
+        net.load_state_dict(best.weights if stopped is None else stopped)
         scores = Scores(
             metric="accuracy",
             score=test_accuracy,
@@ -143,17 +139,56 @@ class Classifier:
             score_area=mean(log.valid_accuracy),
             train_score=train_accuracy,
             loss=log.train_loss[-1],
-            steps=start.end - start.clock,
+            steps=step - start.clock,
+            stopped_by=search.stopped_by,
+            stop_step=search.step,
         )
         return Outcome(
             weights=weights,
             scores=scores,
             curve=log.points,
-            revived=revived,
+            revived=learner.revived,
             seconds=time.perf_counter() - begun,
             snapshots=snapshots,
+            stopped=stopped,
             digests=digests,
         )
+
+
+class Learner:
+    """A masked network and what moves it."""
+
+    def __init__(self, net: nn.Module, masks: Masks, spec: ClassifierTrainer):
+        self.net = net
+        self.spec = spec
+        self.optimizer = OPTIMIZERS[spec.optimizer](net.parameters(), spec)
+        self.guard = Guard(net.named_parameters(), masks, self.optimizer)
+        self.guard.hold()
+        self.losses: list[Tensor] = []
+        self.revived = 0
+
+    def update(self, x: Tensor, y: Tensor, *, auditing: bool) -> None:
+        """One step on one batch."""
+        loss = functional.cross_entropy(self.net(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.guard.mask_gradients()
+        self.optimizer.step()
+        if auditing:  # before the guard can hide it
+            self.revived += self.guard.revived()
+        self.guard.mask_weights()
+        self.losses.append(loss.detach())
+
+    def loss_until(self, step: int) -> float:
+        """The mean loss of the steps up to this one, since it was last asked for."""
+        loss = torch.stack(self.losses).mean().item()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the training loss became {loss} between steps {step - len(self.losses)} and "
+                f"{step}: lower trainer.lr (now {self.spec.lr}) or take another optimizer"
+            )
+        self.losses.clear()
+        return loss
 
 
 class Batches:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from raylottery.spec.trainer import parse_model
+from raylottery.spec.classifier import parse_model
 
 
 def build(model: str, inputs: int, classes: int) -> nn.Module:

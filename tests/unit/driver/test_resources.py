@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from raylottery.driver.resources import seats
 from raylottery.errors import UsageError
-from raylottery.spec import Resources
+from raylottery.driver.resources import bundles, seats
+from raylottery.spec import Sweep, parse_sweep
 
 
-def asking(cpus: float, gpus: float = 0.0) -> Resources:
-    return Resources(cpus=cpus, gpus=gpus)
+CLASSIFIER = "{kind: classifier, dataset: mnist1d, model: mlp-4, length: 1ep, batch_size: 9, lr: 1.0}"
+
+
+def asking(cpus: float, gpus: float = 0.0, trainer: str = CLASSIFIER) -> Sweep:
+    text = f"""
+name: asks
+trainer: {trainer}
+prune: {{rounds: 1}}
+seeds: [0]
+resources: {{cpus: {cpus}, gpus: {gpus}}}
+"""
+    return parse_sweep(text)
+
+
+def agent(**processes: int) -> str:
+    fields = ", ".join(f"{name}: {count}" for name, count in processes.items())
+    return f"{{kind: dqn, env: CartPole-v1, length: 5000ts, envs: 2, {fields}}}"
 
 
 def test_half_a_gpu_seats_two_trials_on_one_gpu():
@@ -34,3 +49,16 @@ def test_a_gpu_that_does_not_exist_is_refused_with_the_mend():
     with pytest.raises(UsageError, match=r"resources\.gpus: .* 1 GPU.* has 0.*--set") as refused:
         seats(asking(1, 1), [{"CPU": 2.0}])
     assert refused.value.exit_code == 2
+
+
+def test_runners_and_learners_of_a_trial_are_asked_for_with_it():
+    study = asking(1, 0.5, agent(runners=2, learners=0))
+    assert bundles(study) == [{"CPU": 1.0, "GPU": 0.5}, {"CPU": 1.0}, {"CPU": 1.0}]
+    assert seats(study, [{"CPU": 8.0, "GPU": 1.0}]) == 2
+
+
+def test_the_gpus_of_a_trial_go_to_its_learners():
+    study = asking(1, 1, agent(runners=1, learners=2))
+    learner = {"CPU": 1.0, "GPU": 0.5}
+    assert bundles(study) == [{"CPU": 1.0}, {"CPU": 1.0}, learner, learner]
+    assert seats(study, [{"CPU": 4.0, "GPU": 1.0}]) == 1

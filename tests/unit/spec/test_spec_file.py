@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylottery.errors import SpecError
-from raylottery.spec import dump_sweep, parse_sweep, read_sweep
+from raylottery.spec import dump_sweep, expand, parse_sweep, read_sweep
 from raylottery.spec.yaml12 import NotYaml, dump, load
-from tests.unit.spec.samples import STUDY, altered, study
+from tests.unit.spec.samples import AGENT, STUDY, altered, study
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,25 @@ def test_a_sweep_is_written_out_and_read_again(sets):
     assert list(parse_sweep(text).axes) == list(sweep.axes)
 
 
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("axes={}",),
+        ("trainer.hidden=null", "trainer.env_args={gravity: 9.8, names: [a, '1', 2, true, null]}"),
+        ("axes.trainer.hidden=[null, [], [8], [8, 8]]",),
+        ("axes.trainer.env_args=[{}, {gravity: 9.8}, {gravity: 1.6}]",),
+        ("axes.zip={stop.rule: [target, length], stop.threshold: [475, null]}",),
+    ],
+)
+def test_a_sweep_of_agents_is_written_out_and_read_again(sets):
+    sweep = parse_sweep(AGENT, "agent.yaml", sets)
+    text = dump_sweep(sweep)
+    assert parse_sweep(text) == sweep
+    assert dump_sweep(parse_sweep(text)) == text
+    assert expand(parse_sweep(text)) == expand(sweep)
+
+
 def test_a_name_that_looks_like_a_number_survives():
     sweep = study(("name: scope-and-rewind", "name: '1e3'"))
     assert sweep.name == "1e3"
@@ -175,7 +194,9 @@ def test_a_name_that_looks_like_a_number_survives():
 
 def test_a_sweep_is_written_with_every_default():
     written = yaml.safe_load(dump_sweep(study()))
-    assert written["eval"] == {"every": "5%"}
+    assert written["eval"] == {"every": "5%", "episodes": 5, "final": 20, "window": 100}
+    assert written["stop"]["rule"] == "length"
+    assert written["reset"]["replay"] == "empty"
     assert written["rewind"] == {"weights": "init", "clock": None, "retrain": None}
     assert written["trainer"]["threads"] == 1
     assert written["axes"]["rewind.weights"] == ["init", "1ep"]
@@ -205,8 +226,8 @@ def test_overrides_replace_fields_sections_and_axes():
                            "(Pruned rounds after the dense one.)"),
         ("prune.roundz=3", "--set prune.roundz: no such field. Did you mean 'rounds'?"),
         ("prun.rounds=3", "--set prun.rounds: prun: no such field. Did you mean 'prune'?"),
-        ("foo=3", "--set foo: no such field. Valid: name, trainer, prune, rewind, eval, seeds, "
-                  "axes, controls, resources, retries."),
+        ("foo=3", "--set foo: no such field. Valid: name, trainer, prune, rewind, eval, stop, "
+                  "reset, seeds, axes, controls, resources, retries."),
         ("name.x=3", "--set name.x=3: 'scope-and-rewind' has no fields; x cannot be set."),
         ("prune.rounds", "--set prune.rounds: expected KEY=VALUE, such as prune.rounds=3."),
         ("=3", "--set =3: expected KEY=VALUE, such as prune.rounds=3."),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raylottery.spec import derive_seed, fingerprint, lineages, parse_sweep
-from tests.unit.spec.samples import STUDY, altered
+from tests.unit.spec.samples import AGENT, STUDY, altered
 
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
@@ -31,6 +31,23 @@ TEXTS = {
         ),
         ("rounds: 3}", "rounds: 2, biases: true}"),
         ("mlp-300-100", "residual-mlp-100-100"),
+    ),
+    "agent": AGENT,
+    "rainbow": altered(
+        (
+            "lr: 0.001",
+            "lr: 0.001\n  lr_end: 0.1\n  env_args: {gravity: 9.8}\n  normalise: true\n"
+            "  dueling: true\n  priority: 0.5\n  n_step: 3\n  atoms: 51\n  runners: 1",
+        ),
+        ("[64, 64]", "null"),
+        ("{weights: init}", "{weights: 5%, clock: 3sync}"),
+        (
+            "{rule: solved, threshold: 475}",
+            "{rule: mask-distance, evaluate: at-stop, length_power: 0.5}",
+        ),
+        ("reset.replay: [empty, prefilled]", "reset.replay: [empty, kept]"),
+        ("{optimizer: fresh}", "{exploration: start, normaliser: kept, env_seed: same}"),
+        text=AGENT,
     ),
     **{f"sweeps/{path.name}": path.read_text(encoding="utf-8") for path in SHIPPED},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import string
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from raylottery.errors import SpecError
 from raylottery.spec import dump_sweep, expand, parse_sweep
-from tests.unit.spec.samples import STUDY
+from tests.unit.spec.samples import AGENT, STUDY
 
 
 mangled = settings(
@@ -27,9 +26,11 @@ SCALARS = st.one_of(
     st.text(max_size=6),
     st.sampled_from(
         ["init", "final", "0it", "1ep", "5%", "99999999ep", "1e400", "1ts", "global", "adam",
-         "random-ticket", "mlp-0", "mlp-99999-99999", "zip", "prune.scope", "../x", "{name}"]
+         "random-ticket", "mlp-0", "mlp-99999-99999", "zip", "prune.scope", "../x", "{name}",
+         "dqn", "classifier", "3sync", "1000ts", "mask-distance", "solved", "kept", "mlp"]
     ),
 )  # fmt: skip
+STUDIES = st.sampled_from([STUDY, AGENT])
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
@@ -64,8 +65,8 @@ def check(text: str, sets: tuple[str, ...] = ()) -> None:
 
 @st.composite
 def texts(draw) -> str:
-    """The study with a few slips of the hand."""
-    lines = STUDY.splitlines()
+    """A study with a few slips of the hand."""
+    lines = draw(STUDIES).splitlines()
     for _ in range(draw(st.integers(1, 4))):
         i = draw(st.integers(0, len(lines) - 1))
         slip = draw(st.sampled_from(["delete", "double", "move", "swap", "type", "cut", "indent"]))
@@ -108,8 +109,8 @@ def places(tree, here=()) -> list[tuple]:
 
 @st.composite
 def trees(draw) -> str:
-    """The study with a few values that belong elsewhere."""
-    tree = copy.deepcopy(yaml.safe_load(STUDY))
+    """A study with a few values that belong elsewhere."""
+    tree = yaml.safe_load(draw(STUDIES))
     for _ in range(draw(st.integers(1, 3))):
         *above, last = draw(st.sampled_from(places(tree) or [("name",)]))
         part = tree
@@ -135,13 +136,16 @@ def test_values_that_belong_elsewhere(text):
 
 
 @given(
+    STUDIES,
     st.lists(
         st.one_of(
             st.builds(
                 "{}={}".format,
                 st.sampled_from(
                     ["prune.rounds", "trainer", "trainer.lr", "axes", "axes.zip", "seeds", "name",
-                     "axes.prune.scope", "axes.zip.rewind.weights", "rewind", "x.y", "axes.", "."]
+                     "axes.prune.scope", "axes.zip.rewind.weights", "rewind", "x.y", "axes.", ".",
+                     "trainer.kind", "trainer.env_args", "trainer.hidden", "trainer.rollout",
+                     "stop", "stop.rule", "stop.length_power", "reset", "reset.replay"]
                 ),
                 VALUES.map(lambda v: yaml.safe_dump(v, default_flow_style=True).split("\n...")[0]),
             ),
@@ -149,11 +153,11 @@ def test_values_that_belong_elsewhere(text):
         ),
         min_size=1,
         max_size=3,
-    )
+    ),
 )  # fmt: skip
 @mangled
-def test_overrides_of_any_kind(sets):
-    check(STUDY, tuple(sets))
+def test_overrides_of_any_kind(study, sets):
+    check(study, tuple(sets))
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))

@@ -6,10 +6,19 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from raylottery.spec import ClassifierTrainer, Prune, Rewind, Sweep, parse_model
+from raylottery.spec import (
+    ClassifierTrainer,
+    DQNTrainer,
+    Prune,
+    Reset,
+    Rewind,
+    Stop,
+    Sweep,
+    parse_model,
+)
 from raylottery.spec.axes import axis_fields
-from raylottery.spec.problems import section
-from tests.unit.spec.samples import alone
+from raylottery.spec.problems import sections
+from tests.unit.spec.samples import agent, alone, dqn
 
 
 def trainer(**changes) -> ClassifierTrainer:
@@ -17,7 +26,9 @@ def trainer(**changes) -> ClassifierTrainer:
 
 
 def test_every_field_has_its_help():
-    for model in (Sweep, *filter(None, map(section, Sweep.model_fields.values()))):
+    parts = [part for field in Sweep.model_fields.values() for part in sections(field)]
+    assert {ClassifierTrainer, DQNTrainer, Prune, Rewind, Stop, Reset} <= set(parts)
+    for model in (Sweep, *parts):
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
             assert field.description.endswith("."), f"{model.__name__}.{name}"
@@ -36,16 +47,41 @@ def test_the_defaults():
     sweep = alone()
     assert (str(sweep.eval.every), sweep.retries) == ("5%", 3)
     assert (trainer().momentum, trainer().weight_decay, trainer().threads) == (0.0, 0.0, 1)
+    assert agent().stop.rule == "length"
+    assert set(agent().reset.model_dump().values()) == {
+        "fresh", "empty", "again", "online", "same", "clock", "new",
+    }  # fmt: skip
 
 
-def test_what_an_axis_can_vary():
-    assert axis_fields(Sweep) == [
-        "trainer.kind", "trainer.dataset", "trainer.model", "trainer.length", "trainer.batch_size",
-        "trainer.optimizer", "trainer.lr", "trainer.momentum", "trainer.weight_decay",
-        "trainer.threads", "prune.score", "prune.scope", "prune.fraction", "prune.output",
-        "prune.biases", "rewind.weights", "rewind.clock", "rewind.retrain", "eval.every",
-        "resources.cpus", "resources.gpus",
-    ]  # fmt: skip
+SHARED = [
+    "prune.score", "prune.scope", "prune.fraction", "prune.output", "prune.biases",
+    "rewind.weights", "rewind.clock", "rewind.retrain", "eval.every", "eval.episodes",
+    "eval.final", "eval.window", "stop.rule", "stop.threshold", "stop.hold", "stop.patience",
+    "stop.least", "stop.within", "stop.window", "stop.evaluate", "stop.length_power",
+    "reset.optimizer", "reset.replay", "reset.learning_starts", "reset.target",
+    "reset.target_mask", "reset.exploration", "reset.lr", "reset.normaliser", "reset.env_seed",
+    "reset.exploration_seed", "resources.cpus", "resources.gpus",
+]  # fmt: skip
+CLASSIFIERS = ["dataset", "model", "length", "batch_size", "optimizer", "lr", "momentum",
+               "weight_decay", "threads"]  # fmt: skip
+AGENTS = ["engine", "env", "env_args", "preprocess", "normalise", "model", "hidden", "dueling",
+          "length", "learning_starts", "rollout", "updates", "envs", "batch_size", "buffer",
+          "priority", "priority_beta", "n_step", "gamma", "double", "atoms", "value_range", "loss",
+          "lr", "lr_end", "adam_epsilon", "weight_decay", "clip", "target_every", "tau",
+          "epsilon_end", "epsilon_decay", "runners", "learners", "threads"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("classifier", CLASSIFIERS),
+        ("dqn", AGENTS),
+        (None, [*CLASSIFIERS, *(name for name in AGENTS if name not in CLASSIFIERS)]),
+    ],
+)
+def test_what_an_axis_can_vary(kind, fields):
+    """The kind is none where the trainer is itself refused; the axes are checked all the same."""
+    assert axis_fields(Sweep, kind) == [*(f"trainer.{name}" for name in fields), *SHARED]
 
 
 def test_specs_cannot_be_changed_in_place():
@@ -86,8 +122,7 @@ def test_the_trainer_counts_updates_without_the_rest_of_an_epoch():
 def test_the_trainer_says_what_it_is():
     spec = trainer()
     assert (spec.engine, spec.metric, spec.task) == ("torch", "accuracy", "mnist1d")
-    assert spec.parameters == 40 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10
-    assert trainer(model="residual-mlp-100-100").parameters == 41 * 100 + 101 * 100 + 101 * 10
+    assert (dqn().engine, dqn().metric, dqn().task) == ("rllib", "return", "CartPole-v1")
 
 
 def test_where_the_clock_restarts():
@@ -99,6 +134,8 @@ def test_where_the_clock_restarts():
 def test_the_schema_of_a_sweep_file_can_be_written():
     schema = Sweep.model_json_schema()
     assert schema["required"] == ["name", "trainer", "prune", "seeds"]
+    kinds = schema["properties"]["trainer"]["discriminator"]["mapping"]
+    assert set(kinds) == {"classifier", "dqn"}
     assert schema["$defs"]["Prune"]["properties"]["rounds"]["description"] == (
         "Pruned rounds after the dense one."
     )

@@ -6,15 +6,11 @@ import pytest
 
 from raylottery.errors import SpecError
 from raylottery.spec import parse_sweep
-from tests.unit.spec.samples import altered
+from tests.unit.spec.samples import altered, refusal
 
 
-def refusal(*pairs: tuple[str, str]) -> list[str]:
-    with pytest.raises(SpecError) as caught:
-        parse_sweep(altered(*pairs), "study.yaml")
-    assert caught.value.exit_code == 2
-    assert caught.value.file == "study.yaml"
-    return str(caught.value).splitlines()
+def refused(*pairs: tuple[str, str]) -> list[str]:
+    return refusal(altered(*pairs))
 
 
 FOLDER = (
@@ -41,7 +37,14 @@ CASES = [
     ("mnist1d", "minst1d", "4: trainer.dataset: no such data set: 'minst1d'. "
                            "Did you mean 'mnist1d'?"),
     ("adam", "addam", "8: trainer.optimizer: no such value: 'addam'. Did you mean 'adam'?"),
-    ("kind: classifier", "kind: dqn", "3: trainer.kind: no such kind: 'dqn'. Valid: classifier."),
+    ("kind: classifier", "kind: clasifier",
+     "3: trainer.kind: no such kind: 'clasifier'. Did you mean 'classifier'?"),
+    ("kind: classifier", "kind: ppo", "3: trainer.kind: no such kind: 'ppo'. "
+                                      "Valid: classifier, dqn."),
+    ("kind: classifier", "knid: classifier",
+     "3: trainer.knid: no such field. Did you mean 'kind'?"),
+    ("kind: classifier\n  ", "", "2: trainer.kind: missing, and it has no default. "
+                                "(What is trained: classifier or dqn.)"),
     ("mlp-300-100", "mpl-300", "5: trainer.model: no such model: 'mpl-300'. Expected "
      "mlp-WIDTH-WIDTH-... such as mlp-300-100, or residual-mlp-WIDTH-WIDTH-... such as "
      "residual-mlp-100-100."),
@@ -109,6 +112,8 @@ CASES = [
      "its own to set; leave it out, or take optimizer: sgd."),
     ("{weights: init}", "{weights: final}", f"11: rewind.retrain: {NO_END}"),
     ("{weights: init}", "{clock: final}", f"11: rewind.retrain: {NO_END}"),
+    ("{weights: init}", "{weights: final, retain: 5ep}",
+     "11: rewind.retain: no such field. Did you mean 'retrain'?"),
     ("{weights: init}", "{weights: final, clock: 1ep, retrain: 5ep}", "11: rewind.retrain: a "
      "round whose clock goes back to 1ep trains from there to the end. Leave retrain out, or set "
      "clock: final."),
@@ -166,11 +171,11 @@ CASES = [
 
 @pytest.mark.parametrize(("old", "new", "message"), CASES)
 def test_a_fault_is_named_with_its_line_and_its_mend(old, new, message):
-    assert refusal((old, new)) == [f"study.yaml:{message}"]
+    assert refused((old, new)) == [f"study.yaml:{message}"]
 
 
 def test_arms_that_mean_the_same_are_both_named():
-    assert refusal(("[init, 1ep]", "[init, 0it]"), ("[global, layerwise]", "[global]")) == [
+    assert refused(("[init, 1ep]", "[init, 0it]"), ("[global, layerwise]", "[global]")) == [
         "study.yaml:13: axes: the arms `scope=global weights=init` and `scope=global weights=0it` "
         "mean the same; keep one of them."
     ]
@@ -188,7 +193,7 @@ def test_arms_that_mean_the_same_are_both_named():
     ],
 )
 def test_arms_that_only_look_different_are_refused(axis, one, other):
-    [line] = refusal(
+    [line] = refused(
         ("  prune.scope: [global, layerwise]\n  rewind.weights: [init, 1ep]", f"  {axis}")
     )
     assert line == (
@@ -199,7 +204,7 @@ def test_arms_that_only_look_different_are_refused(axis, one, other):
 def test_a_fault_of_some_arms_names_the_first_of_them():
     sgd = ("optimizer: adam", "optimizer: sgd")
     axes = ("[global, layerwise]", "[erk]\n  trainer.optimizer: [sgd, adam]")
-    [line] = refusal(sgd, axes, ("[init, 1ep]", "[init]\n  trainer.momentum: [0, 0.9]"))
+    [line] = refused(sgd, axes, ("[init, 1ep]", "[init]\n  trainer.momentum: [0, 0.9]"))
     assert line == (
         "study.yaml:17: axes.trainer.momentum[1]: adam has no momentum of its own to set; "
         "leave it out, or take optimizer: sgd. "
@@ -208,7 +213,7 @@ def test_a_fault_of_some_arms_names_the_first_of_them():
 
 
 def test_all_faults_of_a_file_are_listed_in_its_order():
-    assert refusal(
+    assert refused(
         ("mnist1d", "mnist"),
         ("lr: 0.002", "lr: -1\n  lambda: 3"),
         ("rounds: 3", "round: 3"),
@@ -232,7 +237,7 @@ def test_all_faults_of_a_file_are_listed_in_its_order():
 
 def test_very_many_faults_are_cut_short():
     extra = "\n".join(f"x{i}: 1" for i in range(30))
-    lines = refusal(("retries: 3", extra))
+    lines = refused(("retries: 3", extra))
     assert len(lines) == 21
     assert lines[-1] == "... and 10 more."
 

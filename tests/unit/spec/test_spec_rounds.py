@@ -307,7 +307,7 @@ def test_a_new_field_that_says_nothing_renames_nothing():
 
 def test_every_field_of_a_sweep_is_known_to_count_or_not():
     """A new field has to say here whether it enters keys, and in rounds.py if it does."""
-    counting = {"trainer", "prune", "rewind", "eval"}
+    counting = {"trainer", "prune", "rewind", "eval", "stop", "reset"}
     assert set(Sweep.model_fields) == counting | {
         "name", "seeds", "axes", "controls", "resources", "retries",
     }  # fmt: skip

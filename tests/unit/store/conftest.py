@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from raylottery.spec import Lineage, Round, fingerprint, lineages, parse_sweep
+from raylottery.spec import Lineage, Round, Stop, fingerprint, lineages, parse_sweep
 from raylottery.store import Store
 from raylottery.store.files import Files, LocalFiles, files_on
 from raylottery.store.schemas import CURVE, LAYER
@@ -81,9 +81,11 @@ def _make_round(seed: int = 0, parent: Round | None = None, **more: Any) -> Roun
         rewind_step=0,
         clock=0,
         end=70,
+        length=70,
         biases=False,
         spec=spec,
         prune=None,
+        stop=Stop(),
     )
 
 

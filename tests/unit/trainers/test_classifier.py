@@ -8,9 +8,9 @@ from mnist1d.data import get_dataset_args, make_dataset
 
 from raylottery.errors import TrainingError
 from raylottery.pruning import Masks
-from raylottery.spec import parse_sweep
+from raylottery.spec import Stop, parse_sweep
 from raylottery.trainers import make_trainer
-from raylottery.trainers.base import Start, Ticket
+from raylottery.trainers.base import Start, Ticket, Trainer
 from raylottery.trainers.classifier import data, loop, nets
 
 
@@ -23,11 +23,24 @@ def study(**changes):
     )
 
 
-def dense(trainer, end=50, **changes) -> Start:
+def stopping(**rule) -> Trainer:
+    stop = Stop.model_validate(rule)
+    return make_trainer(study().model_copy(update={"stop": stop}), gpu=False)
+
+
+def dense(trainer, *, clock=0, end=50, next_masks=None) -> Start:
     weights = trainer.initial(0)
     masks = Masks.dense(weights, trainer.prunable(biases=False).names)
     return Start(
-        ticket=Ticket(weights=weights, masks=masks), data_seed=1, clock=0, end=end, **changes
+        ticket=Ticket(weights=weights, masks=masks, unmasked=weights),
+        data_seed=1,
+        trunk_seed=1,
+        clock=clock,
+        end=end,
+        length=70,
+        previous=None,
+        searching=True,
+        next_masks=next_masks,
     )
 
 
@@ -63,6 +76,54 @@ def test_the_test_set_is_read_at_the_end_alone(monkeypatch):
         "test" if s is dataset.test else "valid" if s is dataset.valid else "train" for s in read
     ]
     assert kinds == ["valid"] * 5 + ["train", "test", "test"]
+
+
+@pytest.mark.parametrize("evaluate", ["full", "at-stop"])
+def test_a_stop_rule_goes_by_validation_and_the_test_set_is_still_read_at_the_end_alone(
+    monkeypatch, evaluate
+):
+    """It is met by what it is told: validation accuracy, of which the fourth is made to reach."""
+    trainer = stopping(rule="target", threshold=0.9, evaluate=evaluate)
+    dataset = data.load("mnist1d", "cpu")
+    valid = iter([0.1, 0.2, 0.89, 0.9, 0.1])
+    read = []
+
+    def measured(net, split):
+        read.append("valid" if split is dataset.valid else "other")
+        return (1.0, next(valid) if split is dataset.valid else 1.0)
+
+    monkeypatch.setattr(loop, "measure", measured)
+    [outcome] = trainer.train([dense(trainer)])
+    assert outcome.scores.stop_step == 40
+    assert read == ["valid"] * (5 if evaluate == "full" else 4) + ["other"] * 3
+
+
+def test_a_mask_may_settle_at_the_end_of_an_epoch_alone():
+    """Whether anything is measured there or not; the epochs are those of the schedule."""
+    looked_at = []
+
+    def next_masks(weights):
+        looked_at.append(weights)
+        return Masks.dense(weights, ["0.weight"])
+
+    trainer = stopping(rule="mask-difference", evaluate="at-stop")
+    begun = dense(trainer, clock=20, end=120, next_masks=next_masks)
+    [outcome] = trainer.train([begun])
+    assert len(looked_at) == 2, "at steps 35 and 70"
+    assert outcome.scores.stop_step == 70
+    [outcome] = trainer.train([dense(trainer, clock=40, end=120, next_masks=next_masks)])
+    assert outcome.scores.stop_step == 105
+    assert outcome.curve[-1].step == 105, "no multiple of 10, but the training's end"
+
+
+def test_pruned_weights_are_looked_for_where_a_mask_ends_the_training(monkeypatch):
+    """Revived weights are counted at the end, wherever the end is."""
+    counted = []
+    monkeypatch.setattr(loop.Guard, "revived", lambda guard: counted.append(1) or 0)
+    trainer = stopping(rule="mask-difference", evaluate="at-stop")
+    masks = dense(trainer).ticket.masks
+    trainer.train([dense(trainer, clock=69, end=200, next_masks=lambda weights: masks)])
+    assert len(counted) == 5, "steps 70, 80, 90, 100 and 105"
 
 
 def test_score_at_stop_belongs_to_the_lowest_validation_loss():

@@ -1,0 +1,37 @@
+"""How many weights are left after each round, known before any is trained.
+
+Counts are exact and follow from the shapes of the layers alone: which weights go depends on the
+training, how many does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+
+from raylottery.pruning.prune import OUTPUT_RATES
+from raylottery.pruning.scopes import erk_counts, layerwise_counts, lost
+from raylottery.spec.sections import Prune
+
+
+def kept_by_round(
+    how: Prune, shapes: Mapping[str, Sequence[int]], output: Sequence[str]
+) -> Iterator[int]:
+    """The weights that are left in round 0, 1, 2 and so on, without end.
+
+    Args:
+        how: the sweep's pruning.
+        shapes: of the prunable parameters, in layer order.
+        output: those among them that are the output layer's.
+    """
+    left = {name: prod(shape) for name, shape in shapes.items()}
+    while True:
+        total = sum(left.values())
+        yield total
+        target = total - lost(total, how.fraction)
+        if how.scope == "layerwise":
+            left = layerwise_counts(left, how.fraction, output, OUTPUT_RATES[how.output])
+        elif how.scope == "erk":
+            left = erk_counts(shapes, left, target)
+        else:  # one pool, whose layers lose what the scores say
+            left = {"all layers": target}

@@ -1,0 +1,1 @@
+"""DQN agents: the training, the networks, the environments, the replay."""

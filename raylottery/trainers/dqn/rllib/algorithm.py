@@ -1,0 +1,249 @@
+"""RLlib's DQN algorithm, with a training step that makes exactly the updates it is asked for.
+
+Experience goes from the runners into a flat buffer and from there, as ready batches, to the
+learners. One algorithm trains round after round: `begin` leaves nothing of the round before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.core.rl_module import RLModuleSpec
+
+from raylottery.spec import DQNTrainer
+from raylottery.trainers.base import Weights
+from raylottery.trainers.dqn import envs
+from raylottery.trainers.dqn.replay import Replay, Transitions
+from raylottery.trainers.dqn.rllib.learner import Beginning, TicketLearner, nonzero
+from raylottery.trainers.dqn.rllib.module import QModule
+from raylottery.trainers.dqn.rllib.runner import Sample, TransitionRunner, gym_spaces
+from raylottery.trainers.dqn.schedule import Schedule
+
+
+QUIET = ("ray.rllib", "ray._common.deprecation", "ray.tune", "ray.train")
+
+
+class TicketDQN(DQN):
+    """Collects and learns, from one point of the schedule to another."""
+
+    def setup(self, config) -> None:
+        super().setup(config)
+        self.spec = DQNTrainer.model_validate_json(self.config.model_config["trainer"])
+        self.sync_every = max(1, self.spec.steps(self.spec.target_every))
+
+    def begin(
+        self,
+        beginning: Beginning,
+        schedule: Schedule,
+        replay: Replay,
+        *,
+        env_seed: int,
+        exploration_seed: int,
+    ) -> None:
+        """Take a ticket and an empty or kept buffer."""
+        self.schedule = schedule
+        self.masks = beginning.masks
+        self.replay = replay
+        self.step = beginning.step
+        self.due = 0
+        """Updates left until experience is collected again."""
+        self.env_steps = 0
+        self.returns: list[float] = []
+        self.on_learners(TicketLearner.begin, beginning=beginning)
+        self.on_runners(
+            lambda runner: runner.begin(env_seed, exploration_seed)  # noqa: PLW0108
+        )
+        self.stale = True
+
+    def warm_up(self, epsilon: float, weights: Weights | None = None) -> None:
+        """The steps before the first update, random or with some agent's own weights."""
+        steps = self.spec.learning_starts
+        self.collect(np.full(steps // self.lanes, epsilon), weights)
+        self.stale = True
+
+    @property
+    def lanes(self) -> int:
+        """Environments of all runners."""
+        return self.spec.envs * max(1, self.spec.runners)
+
+    def training_step(self) -> None:
+        """Train to the step that is the next goal."""
+        while self.step < self.goal:
+            if self.due == 0:
+                steps = np.arange(self.spec.rollout // self.lanes) * self.lanes
+                passed = self.step + steps * (self.spec.updates / self.spec.rollout)
+                self.refresh()
+                self.collect(np.array([self.schedule.epsilon(at) for at in passed]))
+                self.due = self.spec.updates
+            count = min(self.due, self.goal - self.step)
+            self.learn(count)
+            self.step += count
+            self.due -= count
+
+    def advance(self, goal: int) -> None:
+        """Train up to a step of the schedule."""
+        self.goal = goal
+        self.training_step()
+        self.refresh()
+
+    def collect(self, epsilons: np.ndarray, weights: Weights | None = None) -> None:
+        samples: list[Sample] = self.on_runners(
+            partial(sampled, epsilons=epsilons, weights=weights)
+        )
+        for sample in samples:
+            self.replay.add(sample.transitions)
+            self.returns += sample.returns
+        if self.spec.normalise:
+            self.normalise(np.concatenate([s.transitions["next_obs"] for s in samples]))
+        self.env_steps += len(epsilons) * self.lanes
+
+    def normalise(self, obs: np.ndarray) -> None:
+        mean, var = obs.mean(axis=0), obs.var(axis=0)
+        self.on_learners(TicketLearner.observe, mean=mean, var=var, count=len(obs))
+        self.stale = True
+
+    def learn(self, count: int) -> None:
+        """So many updates, on batches that are drawn anew after each where priorities matter."""
+        lrs = [self.schedule.lr(self.step + i) for i in range(count)]
+        last_counts = self.step + count == self.goal
+        if self.spec.priority:
+            for lr in lrs:
+                batch, places = self.replay.draw_by_priority(self.spec.batch_size)
+                errors = self.on_learners(
+                    TicketLearner.learn, batches=[batch], lrs=[lr], last_counts=last_counts
+                )
+                self.replay.reprioritise(interleaved(errors), places)
+        else:
+            batches = self.replay.draw(count, self.spec.batch_size)
+            self.on_learners(
+                TicketLearner.learn, batches=batches, lrs=lrs, last_counts=last_counts
+            )
+        self.stale = True
+
+    def refresh(self) -> None:
+        """Give the runners the learner's weights, if they have older ones."""
+        if not self.stale:
+            return
+        self.stale = False
+        local = self.env_runner_group.local_env_runner
+        if self.spec.runners == 0 and self.learner_group.is_local:
+            learner = self.learner_group._learner
+            copy_into(local.module.net, learner.q.net)
+            return
+        reference = ray.put(self.weights())
+        self.on_runners(partial(given, reference=reference))
+
+    def weights(self) -> Weights:
+        """Those of the online network, on the CPU."""
+        return self.on_first_learner(TicketLearner.weights)
+
+    def moments(self) -> Weights:
+        """Those of the optimizer, on the CPU."""
+        return self.on_first_learner(TicketLearner.moments)
+
+    def mean_loss(self) -> float:
+        """Of the updates since it was last asked."""
+        losses = self.on_learners(TicketLearner.mean_loss)
+        return sum(losses) / len(losses)
+
+    def count_revived(self) -> int:
+        """Pruned weights that are not zero, in any network of any process."""
+        masks = self.masks
+        self.refresh()
+        acting = self.on_runners(lambda runner: nonzero(runner.weights(), masks))
+        return sum(self.on_learners(TicketLearner.count_revived)) + sum(acting)
+
+    def on_first_learner(self, call) -> Any:
+        """All learners have the same; one needs to answer."""
+        return self.on_learners(call)[0]
+
+    def on_learners(self, call, **arguments) -> list[Any]:
+        """What each learner answers, in order; an error is raised."""
+        results = self.learner_group.foreach_learner(call, **arguments)
+        return [result.get() for result in results]
+
+    def on_runners(self, call) -> list[Any]:
+        """What each runner answers, in order; an error is raised."""
+        group = self.env_runner_group
+        return group.foreach_env_runner(call, local_env_runner=self.spec.runners == 0)
+
+
+def sampled(runner: TransitionRunner, epsilons: np.ndarray, weights: Weights | None) -> Sample:
+    return runner.sample(epsilons=epsilons, weights=weights)
+
+
+def given(runner: TransitionRunner, reference: ray.ObjectRef) -> None:
+    weights = ray.get(reference) if isinstance(reference, ray.ObjectRef) else reference
+    runner.module.net.load_state_dict(dict(weights), strict=True)
+
+
+@torch.no_grad()
+def copy_into(net: torch.nn.Module, source: torch.nn.Module) -> None:
+    """Weights and buffers from one network to its twin, whatever device either is on."""
+    ours, theirs = net.state_dict(), source.state_dict()
+    torch._foreach_copy_(list(ours.values()), list(theirs.values()))
+
+
+def interleaved(errors: Sequence[np.ndarray]) -> np.ndarray:
+    """The learners' shares of a batch, put back in its order."""
+    whole = np.empty(sum(map(len, errors)), errors[0].dtype)
+    for i, part in enumerate(errors):
+        whole[i :: len(errors)] = part
+    return whole
+
+
+def build(spec: DQNTrainer, gpus: float) -> TicketDQN:
+    """The algorithm of a specification, on the Ray that is up."""
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    box, discrete = gym_spaces(envs.spaces(spec))
+    placed = ray.util.get_current_placement_group() is not None
+    return (
+        DQNConfig(algo_class=TicketDQN)
+        .environment(TicketDQN.__name__, observation_space=box, action_space=discrete)
+        .env_runners(
+            env_runner_cls=TransitionRunner,
+            num_env_runners=spec.runners,
+            num_cpus_per_env_runner=1 if placed else 0,
+            rollout_fragment_length=spec.n_step,
+        )
+        .learners(
+            learner_class=TicketLearner,
+            num_learners=spec.learners,
+            num_cpus_per_learner=1 if placed else 0,
+            num_gpus_per_learner=gpus / max(1, spec.learners),
+        )
+        .rl_module(
+            rl_module_spec=RLModuleSpec(
+                module_class=QModule, model_config={"trainer": spec.model_dump_json()}
+            ),
+            model_config={"trainer": spec.model_dump_json()},
+        )
+        .training(
+            gamma=spec.gamma,
+            double_q=spec.double,
+            num_atoms=spec.atoms,
+            v_min=-spec.value_range,
+            v_max=spec.value_range,
+            n_step=spec.n_step,
+            td_error_loss_fn="huber" if spec.loss == "huber" else "mse",
+            grad_clip=spec.clip,
+            grad_clip_by="global_norm",
+            train_batch_size=spec.batch_size,
+            replay_buffer_config={
+                "type": "EpisodeReplayBuffer",
+                "capacity": 1,
+            },  # unused: ours is flat
+        )
+        .framework("torch", torch_skip_nan_gradients=True)  # a mean loss tells of them instead
+        .fault_tolerance(restart_failed_env_runners=False)
+        .debugging(log_level="ERROR", log_sys_usage=False)
+        .build_algo()
+    )

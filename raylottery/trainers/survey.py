@@ -1,0 +1,90 @@
+"""What is known of a study's network before anything is trained: its sizes, and how deep they go.
+
+Networks are built without storage, and no engine is imported: a plan has to be quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from math import prod
+
+import torch
+from torch import nn
+
+from raylottery.errors import UsageError
+from raylottery.pruning.depth import kept_by_round
+from raylottery.pruning.prunable import Prunable, prunable
+from raylottery.spec import DATASETS, ClassifierTrainer, DQNTrainer, Sweep
+from raylottery.spec.rounds import goes_by_masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """The sizes of a network."""
+
+    total_params: int
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of the prunable parameters, in layer order."""
+    output: tuple[str, ...]
+    """Those among them that are the output layer's."""
+
+    @property
+    def prunable(self) -> dict[str, int]:
+        """Entries of each prunable parameter."""
+        return {name: prod(shape) for name, shape in self.shapes.items()}
+
+
+def survey(study: Sweep) -> Survey:
+    """The sizes of a study's network; UsageError if it, or its environment, cannot be made."""
+    net = skeleton(study.trainer)
+    found = prunable_of(net, biases=study.prune.biases)
+    parameters = dict(net.named_parameters())
+    return Survey(
+        total_params=sum(parameter.numel() for parameter in parameters.values()),
+        shapes={name: tuple(parameters[name].shape) for name in found.names},
+        output=found.output,
+    )
+
+
+def skeleton(spec: ClassifierTrainer | DQNTrainer) -> nn.Module:
+    """The network that a trainer would train, of shapes alone."""
+    if isinstance(spec, DQNTrainer):
+        from raylottery.trainers.dqn import envs, nets
+
+        space = envs.spaces(spec)
+        with torch.device("meta"):
+            return nets.build(spec, space)
+    from raylottery.trainers.classifier.nets import build
+
+    size = DATASETS[spec.dataset]
+    with torch.device("meta"):
+        return build(spec.model, size.inputs, size.classes)
+
+
+def prunable_of(net: nn.Module, *, biases: bool) -> Prunable:
+    """The prunable parameters; a dueling network has two output layers, one for each stream."""
+    found = prunable(net, biases=biases)
+    streams = tuple(name for name in found.names if name.startswith(("value.", "advantage.")))
+    return Prunable(names=found.names, output=streams or found.output)
+
+
+def refuse_too_deep(study: Sweep, survey: Survey) -> None:
+    """Refuse more rounds than the network has weights for."""
+    how = study.prune
+    # A rule that goes by masks asks in the last round, too, what pruning it would leave.
+    ahead = 1 if goes_by_masks(study.stop) else 0
+    counts = kept_by_round(how, survey.shapes, survey.output)
+    steps = pairwise(islice(counts, how.rounds + ahead + 1))
+    for index, (before, after) in enumerate(steps, start=1):
+        if after in (0, before):
+            asked = f", for whose masks the rule {study.stop.rule} asks," if ahead else ""
+            most = index - 1 - ahead
+            mend = f"prune.rounds to at most {most}" if most > 0 else "another prune.fraction"
+            raise UsageError(
+                f"prune.rounds: round {index}{asked if index > how.rounds else ''} would prune "
+                f"{'none' if after else 'all'} of the {before} weights that are left by then (of "
+                f"{sum(survey.prunable.values())} prunable ones, at a fraction of "
+                f"{how.fraction:g} under scope {how.scope}). Set {mend}, or take a larger network."
+            )

@@ -1,0 +1,51 @@
+"""What is foretold of each round is what pruning then leaves, whatever the scores."""
+
+from __future__ import annotations
+
+from itertools import islice
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylottery.pruning import SCOPES, Masks
+from raylottery.pruning.depth import kept_by_round
+from raylottery.pruning.prune import OUTPUT_RATES
+from raylottery.spec import Prune
+
+
+shapes = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@given(shapes, st.floats(0.01, 0.99), st.sampled_from(["half", "full"]), st.integers(0, 2**31 - 1))
+@settings(deadline=None, max_examples=60)
+def test_the_counts_of_every_scope_are_foretold(scope, dims, fraction, output, seed):
+    layers = {f"l{i}": tuple(shape) for i, shape in enumerate(dims)}
+    last = (f"l{len(dims) - 1}",)
+    how = Prune(scope=scope, fraction=fraction, rounds=1, output=output)
+    generator = torch.Generator().manual_seed(seed)
+    masks = Masks({name: torch.ones(shape, dtype=torch.bool) for name, shape in layers.items()})
+    for foretold in islice(kept_by_round(how, layers, last), 12):
+        assert foretold == masks.kept
+        scores = {name: torch.rand(shape, generator=generator) for name, shape in layers.items()}
+        masks = SCOPES[scope](scores, masks, fraction, last, OUTPUT_RATES[output])
+
+
+def test_the_counts_of_a_network_by_hand():
+    """Half of the weights go each round; of the output layer's, under layerwise, a fourth."""
+    layers = {"0.weight": (12, 40), "2.weight": (10, 12)}
+    kept = {
+        scope: list(
+            islice(
+                kept_by_round(Prune(scope=scope, fraction=0.5, rounds=1), layers, ("2.weight",)),
+                4,
+            )
+        )
+        for scope in SCOPES
+    }
+    assert kept["global"] == kept["erk"] == [600, 300, 150, 75]
+    assert kept["layerwise"] == [600, 240 + 90, 120 + 68, 60 + 51]
+    assert prod(layers["0.weight"]) + prod(layers["2.weight"]) == 600
