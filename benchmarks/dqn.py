@@ -36,6 +36,10 @@ from raylottery.spec import DQNTrainer, parse_sweep
 from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Start, Ticket
 from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds
+from raylottery.trainers.dqn.replay import Replay
+from raylottery.trainers.dqn.rllib.algorithm import TicketDQN
+from raylottery.trainers.dqn.rllib.learner import TicketLearner
+from raylottery.trainers.dqn.rllib.module import QModule
 
 
 ENVS = 8
@@ -43,7 +47,8 @@ STUDY = """
 name: benchmark
 trainer:
   {{kind: dqn, env: CartPole-v1, hidden: [128, 128], length: {steps}ts, learning_starts: 1000,
-   rollout: 8, updates: 8, envs: 8, batch_size: 64, lr: 0.0005, target_every: 500it, tau: 1.0,
+   rollout: 8, updates: 8, envs: 8, batch_size: 64, n_step: 1, lr: 0.0005, lr_end: 1.0,
+   target_every: 500it, tau: 1.0,
    clip: 10.0, epsilon_end: 0.05, epsilon_decay: 4000ts}}
 prune: {{fraction: 0.2, rounds: 1}}
 eval: {{every: 100%}}
@@ -96,12 +101,18 @@ class Stock:
                 }
             )
             .training(
-                train_batch_size=64, lr=0.0005, gamma=0.99, dueling=False, double_q=True,
-                grad_clip=10.0, target_network_update_freq=500, training_intensity=64,
+                train_batch_size=64,
+                lr=0.0005,
+                gamma=0.99,
+                dueling=False,
+                double_q=True,
+                grad_clip=10.0,
+                target_network_update_freq=500,
+                training_intensity=64,
                 num_steps_sampled_before_learning_starts=1000,
                 epsilon=[(0, 1.0), (1000, 1.0), (5000, 0.05)],
                 replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 100_000},
-            )  # fmt: skip
+            )
             .reporting(min_sample_timesteps_per_iteration=250, min_time_s_per_iteration=0)
             .debugging(log_level="ERROR", log_sys_usage=False, seed=seed)
             .build_algo()
@@ -155,6 +166,49 @@ def speed(turns: int, updates: int) -> list[dict]:
     ]
 
 
+PARTS = {
+    "acting and stepping environments": (TicketDQN, "collect"),
+    "drawing batches": (Replay, "draw"),
+    "batches to tensors": (TicketLearner, "mine"),
+    "forward": (QModule, "_forward_train"),
+    "loss": (TicketLearner, "compute_losses"),
+    "backward": (TicketLearner, "compute_gradients"),
+    "masking gradients, clipping": (TicketLearner, "postprocess_gradients"),
+    "Adam, masking weights": (TicketLearner, "apply_gradients"),
+    "target network": (TicketLearner, "sync_target"),
+    "weights to the runner": (TicketDQN, "refresh"),
+}
+
+
+def breakdown(updates: int) -> list[dict]:
+    """Where the time of our loop goes."""
+    spent = dict.fromkeys(PARTS, 0.0)
+    originals = {name: getattr(*place) for name, place in PARTS.items()}
+
+    def timed(name: str) -> Callable:
+        def call(*args, **kwargs):
+            begun = time.perf_counter()
+            try:
+                return originals[name](*args, **kwargs)
+            finally:
+                spent[name] += time.perf_counter() - begun
+
+        return call
+
+    ours = Ours(10**9)
+    ours.train(200)
+    for name, (owner, method) in PARTS.items():
+        setattr(owner, method, timed(name))
+    begun = time.perf_counter()
+    ours.train(updates)
+    whole = time.perf_counter() - begun
+    for name, (owner, method) in PARTS.items():
+        setattr(owner, method, originals[name])
+    ours.stop()
+    rows = [{"part": name, "share": part / whole} for name, part in spent.items()]
+    return [*rows, {"part": "the rest", "share": 1 - sum(row["share"] for row in rows)}]
+
+
 def learning(steps: int, seeds: int) -> list[dict]:
     """Mean greedy return of each after so many steps."""
     spec = parse_sweep(STUDY.format(steps=steps)).trainer
@@ -194,6 +248,9 @@ def main() -> None:
             f"{row['loop']:32} {row['updates_per_cpu_s']:8.0f} updates/CPU-s  "
             f"{row['ratio']:5.1f}x  (median of {row['turns']})\n"
         )
+    parts = breakdown(1000 if options.quick else 5000)
+    for row in parts:
+        sys.stdout.write(f"    {row['part']:36} {row['share']:6.1%}\n")
     learnt = [] if options.quick else learning(steps=10_000, seeds=3)
     for row in learnt:
         means = ", ".join(f"{value:.0f}" for value in row["returns"])
@@ -201,7 +258,7 @@ def main() -> None:
             f"{row['loop']:32} mean greedy return over {row['steps']} steps, by seed: {means}\n"
         )
     if options.json:
-        options.json.write_text(json.dumps({"speed": rates, "learning": learnt}, indent=1))
+        options.json.write_text(json.dumps({"speed": rates, "parts": parts, "learning": learnt}, indent=1))
     ray.shutdown()
 
 

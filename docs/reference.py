@@ -28,7 +28,8 @@ models by `python docs/reference.py`.
 
 Extents are lengths with a unit: `500it` (updates), `2ep` (epochs, where a classifier is
 trained), `10000ts` (environment steps) and `3sync` (target syncs, both of an agent), `5%` (of
-the training length).
+the training length). As a whole length, or as a point to rewind to, `10000ts` counts the random
+play before the first update; as a distance or a stretch it does not.
 
 """
 

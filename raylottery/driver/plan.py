@@ -91,7 +91,7 @@ def inspect(plan: Plan) -> dict[str, Survey]:
     known: dict[str, Survey] = {}
     found = {}
     for arm in arms.values():
-        asked = arm.study.model_dump_json(include={"trainer", "prune", "stop"})
+        asked = arm.study.model_dump_json(include={"trainer", "prune"})
         if asked not in known:
             known[asked] = looked_at(arm, plan.sweep)
         found[arm.id] = known[asked]

@@ -68,7 +68,7 @@ class DQNTrainer(StrictModel):
     """Exponent of prioritised replay; 0 draws all transitions alike."""
     priority_beta: Annotated[float, Frozen(0.4)] = Field(0.4, ge=0, le=1)
     """How far importance weights make up for prioritised replay."""
-    n_step: Annotated[int, Frozen(1)] = Field(1, ge=1)
+    n_step: Annotated[int, Frozen(5)] = Field(5, ge=1)
     """Rewards that are summed before the value of the next state is taken."""
     gamma: float = Field(0.99, ge=0, le=1)
     """Discount of the future."""
@@ -82,7 +82,7 @@ class DQNTrainer(StrictModel):
     """Loss of a temporal difference."""
     lr: float = Field(0.001, gt=0)
     """Learning rate at the start."""
-    lr_end: Annotated[float, Frozen(1.0)] = Field(1.0, ge=0, le=1)
+    lr_end: Annotated[float, Frozen(0.05)] = Field(0.05, ge=0, le=1)
     """Share of the learning rate that is left at the end; it falls linearly."""
     adam_epsilon: Annotated[float, Frozen(1e-8)] = Field(1e-8, gt=0)
     """Adam's epsilon."""

@@ -140,6 +140,11 @@ class Sweep(StrictModel):
         if reset.lr != "clock" and trainer.lr_end == 1:
             text = "the learning rate never changes; leave it out, or set trainer.lr_end."
             faults.append(Problem(("lr",), text))
+        stop = info.data.get("stop", Stop())
+        if stop.rule != "length" and stop.evaluate == "full":
+            # What is carried is that of the full training, which a search that ended never saw.
+            text = "goes on where the search ended; say stop.evaluate: at-stop, or leave it out."
+            faults += [Problem((name,), text) for name in reset.carried]
         if faults:
             raise Problems(faults)
         return reset

@@ -17,7 +17,6 @@ from raylottery.errors import UsageError
 from raylottery.pruning.depth import kept_by_round
 from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec import DATASETS, ClassifierTrainer, DQNTrainer, Sweep
-from raylottery.spec.rounds import goes_by_masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +72,14 @@ def prunable_of(net: nn.Module, *, biases: bool) -> Prunable:
 def refuse_too_deep(study: Sweep, survey: Survey) -> None:
     """Refuse more rounds than the network has weights for."""
     how = study.prune
-    # A rule that goes by masks asks in the last round, too, what pruning it would leave.
-    ahead = 1 if goes_by_masks(study.stop) else 0
     counts = kept_by_round(how, survey.shapes, survey.output)
-    steps = pairwise(islice(counts, how.rounds + ahead + 1))
-    for index, (before, after) in enumerate(steps, start=1):
+    for index, (before, after) in enumerate(pairwise(islice(counts, how.rounds + 1)), start=1):
         if after in (0, before):
-            asked = f", for whose masks the rule {study.stop.rule} asks," if ahead else ""
-            most = index - 1 - ahead
-            mend = f"prune.rounds to at most {most}" if most > 0 else "another prune.fraction"
+            most = index - 1
+            mend = f"prune.rounds to at most {most}" if most else "another prune.fraction"
             raise UsageError(
-                f"prune.rounds: round {index}{asked if index > how.rounds else ''} would prune "
-                f"{'none' if after else 'all'} of the {before} weights that are left by then (of "
-                f"{sum(survey.prunable.values())} prunable ones, at a fraction of "
-                f"{how.fraction:g} under scope {how.scope}). Set {mend}, or take a larger network."
+                f"prune.rounds: round {index} would prune {'none' if after else 'all'} of the "
+                f"{before} weights that are left by then (of {sum(survey.prunable.values())} "
+                f"prunable ones, at a fraction of {how.fraction:g} under scope {how.scope}). Set "
+                f"{mend}, or take a larger network."
             )

@@ -396,6 +396,45 @@ def test_a_wrong_run_is_refused(here, monkeypatch, tmp_path, words, parts):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "tiny.yaml"]
 
 
+AGENTS = """
+name: agents
+trainer: {kind: dqn, env: CartPole-v1, hidden: [8], length: 2000ts}
+prune: {fraction: 0.5, rounds: 2}
+seeds: [0]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "parts"),
+    [
+        (TINY, "prune.rounds=40", ("tiny: prune.rounds: round 10 would prune none of the 1 ",
+                                   "Set prune.rounds to at most 9", "(arm scope=global)")),
+        (AGENTS, "prune.rounds=6", ("agents: prune.rounds: round 6 would prune none of the 1 ",
+                                    "(of 48 prunable ones", "to at most 5")),
+        (AGENTS, "trainer.env=CartPole-v7", ("agents: trainer.env: ", "v7", "CartPole-v1")),
+        (AGENTS, "trainer.model=nature", ("agents: trainer.model: ", "Say model: mlp")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["plan", "run --inline", "run --address 127.0.0.1:1"])
+def test_what_could_only_fail_in_the_middle_is_refused_before_anything_starts(
+    here, tmp_path, command, text, words, parts
+):
+    """Not even a cluster is looked for."""
+    (tmp_path / "deep.yaml").write_text(text)
+    command, *options = command.split()
+    done = here(command, "deep.yaml", "--store", "store", "--set", words, *options)
+    refused(done, 2, *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep.yaml"]
+
+
+def test_a_sweep_that_is_done_is_not_looked_at_again(finished, here, monkeypatch):
+    """Its environment or its data may be gone: the answers are in the store."""
+    file, store, _ = finished
+    monkeypatch.setattr("raylottery.trainers.survey.survey", None)
+    for command in (["plan"], ["run", "--inline"]):
+        assert here(*command, file, "--store", store).returncode == 0
+
+
 def test_a_refusal_reaches_the_shell(raylottery, finished, tmp_path):
     _, store, _ = finished
     (tmp_path / "bad.yaml").write_text(TINY.replace("rounds: 2", "rounds: 0"))

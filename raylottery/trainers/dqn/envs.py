@@ -178,9 +178,8 @@ def _look_up(env: str) -> EnvSpec:
         if env not in registry and (env.startswith(f"{namespace}/") or _installed(namespace)):
             register(env)
     if env not in registry:
-        name = env.rpartition("-v")[0] or env
-        versions = [known for known in registry if known.rpartition("-v")[0] == name]
-        hint = f"Known: {', '.join(versions)}." if versions else did_you_mean(env, registry)
+        namesakes = [known for known in registry if _name(known) == _name(env)]
+        hint = f"Known: {', '.join(namesakes)}." if namesakes else did_you_mean(env, registry)
         raise UsageError(
             f"trainer.env: gymnasium knows no environment {env!r}. {hint} One of your own is "
             f"named by the function that makes it, as module:function."
@@ -188,6 +187,11 @@ def _look_up(env: str) -> EnvSpec:
     if str(registry[env].entry_point).startswith(BOX2D):
         _import(BOX2D, "box2d", env)
     return registry[env]
+
+
+def _name(env: str) -> str:
+    """An id without its namespace and version."""
+    return (env.rpartition("-v")[0] or env).rpartition("/")[2]
 
 
 def _register_atari(env: str) -> None:

@@ -118,7 +118,7 @@ class QNet(nn.Module):
         """
         mean = torch.as_tensor(mean).to(self.obs_mean) * self.obs_scale
         var = torch.as_tensor(var).to(self.obs_var) * self.obs_scale**2
-        before, total = self.obs_count, self.obs_count + count
+        before, total = self.obs_count, (self.obs_count + count).double()
         apart = mean - self.obs_mean
         squares = self.obs_var * before + var * count + apart**2 * (before * count / total)
         self.obs_mean += apart * (count / total)

@@ -79,6 +79,7 @@ def test_a_point_in_environment_steps_lies_within_a_rollout_of_them(rollout, upd
         {
             "kind": "dqn", "env": "x", "envs": 1, "rollout": rollout, "updates": updates,
             "learning_starts": first, "batch_size": 1, "buffer": first, "length": f"{length}ts",
+            "n_step": 1,
         }
     )  # fmt: skip
     point = spec.at(Extent.parse(f"{length}ts"))
@@ -182,7 +183,8 @@ CASES = [
     ("lr: 0.001", "learners: 3", "10: trainer.batch_size: 64 transitions cannot be shared evenly "
                                  "by 3 learners; say 66."),
     ("learning_starts: 1000", "learning_starts: 56", "7: trainer.learning_starts: the first batch "
-                                                     "needs 64 transitions; say at least 64."),
+                                                     "needs 64 transitions, and 32 more wait for "
+                                                     "n_step; say at least 96."),
     ("learning_starts: 1000", "learning_starts: 72\n  n_step: 3", "7: trainer.learning_starts: "
      "the first batch needs 64 transitions, and 16 more wait for n_step; say at least 80."),
     ("lr: 0.001", "buffer: 992", "11: trainer.buffer: 992 transitions cannot hold the 1000 steps "
@@ -302,10 +304,10 @@ FROZEN = [
     "trainer.dueling=false",
     "trainer.priority=0.0",
     "trainer.priority_beta=0.4",
-    "trainer.n_step=1",
+    "trainer.n_step=5",
     "trainer.atoms=1",
     "trainer.value_range=10.0",
-    "trainer.lr_end=1.0",
+    "trainer.lr_end=0.05",
     "trainer.adam_epsilon=1e-8",
     "trainer.weight_decay=0.0",
     "trainer.runners=0",

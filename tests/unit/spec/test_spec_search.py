@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raylottery.errors import SpecError
 from raylottery.spec import (
     STOP_RULES,
     Eval,
@@ -18,6 +19,7 @@ from raylottery.spec import (
     expand,
     fingerprint,
     lineage_rounds,
+    parse_sweep,
 )
 from raylottery.spec.rounds import goes_by_masks
 from tests.unit.spec.samples import AGENT, STUDY, agent, alone, altered, refusal
@@ -85,8 +87,8 @@ AGENT_CASES = [
      "kept."),
     ("{optimizer: fresh}", "{normaliser: kept}", "17: reset.normaliser: no statistics are taken; "
      "leave it out, or say trainer.normalise: true."),
-    ("{optimizer: fresh}", "{lr: end}", "17: reset.lr: the learning rate never changes; leave it "
-                                        "out, or set trainer.lr_end."),
+    ("{optimizer: fresh}", "{lr: late}",
+     "17: reset.lr: no such value: 'late'. Valid: clock, start, end."),
     ("episodes: 3", "episodes: 0", "15: eval.episodes: must be at least 1, not 0. (dqn: greedy "
                                    "episodes of a measurement, the same starts each time.)"),
     # An arm whose rule reads less than the base gives
@@ -356,3 +358,20 @@ def test_arms_that_differ_in_no_training_are_refused():
         "--set axes: the arms `exploration=clock` and `exploration=start` mean the same; "
         "keep one of them."
     ]
+
+
+def test_what_is_carried_from_after_the_stop_is_refused():
+    text = AGENT.replace("{optimizer: fresh}", "{optimizer: kept}").replace(
+        "reset.replay: [empty, prefilled]", "reset.target: [online, previous]"
+    )
+    with pytest.raises(SpecError, match=r"reset\.optimizer: goes on where the search ended; say"):
+        parse_sweep(text)
+    parse_sweep(text, overrides=["stop.evaluate=at-stop"])
+
+
+def test_a_rate_that_never_changes_has_no_schedule_to_reset():
+    text = AGENT.replace("lr: 0.001", "lr: 0.001\n  lr_end: 1.0").replace(
+        "{optimizer: fresh}", "{lr: end}"
+    )
+    with pytest.raises(SpecError, match=r"reset\.lr: the learning rate never changes; leave it out"):
+        parse_sweep(text)
