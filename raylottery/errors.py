@@ -39,6 +39,10 @@ class StoreError(RaylotteryError):
     """A store whose contents contradict themselves."""
 
 
+class DataError(RaylotteryError):
+    """A file of a data set that is not what its publisher made."""
+
+
 class TrainingError(RaylotteryError):
     """A training that cannot go on, such as a loss that is no longer a number."""
 

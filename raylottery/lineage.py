@@ -115,7 +115,7 @@ def data_seed(round: Round, index: int) -> int:
 
 def drawing(round: Round, masks: Masks, trainer: Trainer) -> Callable[[Weights], Masks]:
     """What would be drawn from some weights, if the round ended now."""
-    how, prunable = round.prune, trainer.prunable(biases=round.biases)
+    how, prunable = round.prune, trainer.prunable(biases=round.biases, exclude=round.exclude)
     assert how is not None
     seed = derive_seed("scores", round.seed, round.index + 1, round.replicate)
 
@@ -139,7 +139,7 @@ def left_by(round: Round, store: Store) -> Previous:
 def sow(round: Round, trainer: Trainer) -> Ticket:
     """The dense network that a seed begins with."""
     weights = trainer.initial(round.seed)
-    names = trainer.prunable(biases=round.biases).names
+    names = trainer.prunable(biases=round.biases, exclude=round.exclude).names
     return Ticket(weights=weights, masks=Masks.dense(weights, names), unmasked=weights)
 
 
@@ -152,7 +152,7 @@ def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
         trained,
         masks,
         round.prune,
-        trainer.prunable(biases=round.biases),
+        trainer.prunable(biases=round.biases, exclude=round.exclude),
         seed=derive_seed("scores", round.seed, round.index, round.replicate),
     )
     step = round.rewind_step

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 
 ROOT = Path(__file__).parent.parent
+# MNIST-1D's generator imports matplotlib, which keeps a list of fonts: not in the user's home.
+FONTS = Path(tempfile.gettempdir()) / "fonts-of-raylottery-tests"
+os.environ.setdefault("MPLCONFIGDIR", str(FONTS))
 WEIRD = """it's a "store" with 100% odd (names) & spaces é"""
 
 
@@ -20,6 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (ROOT / "tests" / "ray") in item.path.parents:
             item.add_marker(pytest.mark.ray)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the tests and all that they start keep data sets: never among the user's own."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYLOTTERY_DATA", str(folder))
+        yield folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How a run looks while it goes: a board in a terminal, a diary in a pipe."""
+"""How a run looks while it goes: a board in a terminal, a diary in a pipe. So does a fetch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from raylottery.cli.render import duration
+from raylottery.cli.render import duration, size
 from raylottery.spec import Lineage
 
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress, TaskID
 
     from raylottery.driver.plan import Plan
 
@@ -171,4 +172,54 @@ def opening(plan: Plan, seats: int, place: str) -> str:
     return (
         f"{plan.sweep.name}: {len(plan.todo)} rounds of {lineages} lineages to train "
         f"({len(plan.rounds) - len(plan.todo)} done), {seats} at a time, on {place}"
+    )
+
+
+class Lines:
+    """A plain line for each file that is fetched."""
+
+    def __init__(self, write: Callable[[str], None]):
+        self.write = write
+
+    def say(self, line: str) -> None:
+        self.write(line)
+
+    def begins(self, file: str, total: int | None) -> None:
+        self.say(f"fetching {file}" + (f" ({size(total / 1e6)})" if total else ""))
+
+    def arrived(self, count: int) -> None:
+        pass
+
+
+class Bars:
+    """A bar for each file that is fetched."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+        self.task: TaskID
+
+    def say(self, line: str) -> None:
+        self.progress.console.print(line, markup=False)
+
+    def begins(self, file: str, total: int | None) -> None:
+        self.task = self.progress.add_task(file, total=total)
+
+    def arrived(self, count: int) -> None:
+        self.progress.advance(self.task, count)
+
+
+def bars(console: Console) -> Progress:
+    """What a bar shows."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    return Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), *columns, console=console
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from raylottery.analysis import Comparison, Summary
     from raylottery.analysis.stats import Estimate
+    from raylottery.cli.progress import Bars, Lines
     from raylottery.driver.plan import Plan
     from raylottery.driver.watch import Result, Watcher
     from raylottery.spec import Lineage
@@ -218,3 +219,17 @@ def watching(*, quiet: bool) -> Generator[Watcher]:
             yield Board(show=live.update, say=lambda text: live.console.print(text, markup=False))
     else:
         yield Diary(say=lines)
+
+
+@contextmanager
+def fetching(*, quiet: bool) -> Generator[Bars | Lines]:
+    """A bar for every file that is fetched, or plain lines, or nothing."""
+    from raylottery.cli.progress import Bars, Lines, bars
+
+    if quiet:
+        yield Lines(write=lambda text: None)
+    elif sys.stdout.isatty():
+        with bars(console()) as progress:
+            yield Bars(progress)
+    else:
+        yield Lines(write=lines)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from raylottery import __version__
 from raylottery.driver.provenance import installed
-from raylottery.spec import DATASETS
+from raylottery.errors import UsageError
+from raylottery.spec import DATASETS, DataSize
 from raylottery.store import Store
 from raylottery.trainers import gpus
+
+
+if TYPE_CHECKING:
+    from raylottery.trainers.classifier.fetch import Watcher
 
 
 class Finding(NamedTuple):
@@ -41,15 +46,41 @@ def hardware() -> Finding:
 
 
 def datasets() -> Iterator[Finding]:
-    from raylottery.trainers.classifier.data import load
+    for name, size in DATASETS.items():
+        yield dataset(name, size)
 
-    for name in DATASETS:
-        data = load(name, "cpu")
-        yield Finding(
-            f"data set {name}",
-            True,
-            f"{len(data.train)} training, {len(data.valid)} validation, {len(data.test)} test",
-        )
+
+def dataset(name: str, size: DataSize) -> Finding:
+    """A data set, read to its last byte; one that is generated is made, if it has to be."""
+    from raylottery.trainers.classifier import data, packed
+
+    what = f"data set {name}"
+    if name not in packed.GENERATED and not packed.is_here(packed.place(name, size)):
+        return Finding(what, True, f"not here; get it with: raylottery doctor --fetch {name}")
+    try:
+        data.provide(name, size)
+        packed.verify(name, size)
+    except UsageError as error:
+        return Finding(what, False, str(error))
+    return Finding(what, True, f"{size.train} training, {size.valid} validation, {size.test} test")
+
+
+class Fetched(NamedTuple):
+    """A data set that is here now."""
+
+    dataset: str
+    folder: str
+    fetched: bool
+    """False if it was here already."""
+
+
+def fetch(name: str, mirror: str | None, watcher: Watcher) -> Fetched:
+    """Bring a published data set to this machine, for all trials to come."""
+    from raylottery.trainers.classifier import packed
+    from raylottery.trainers.classifier.fetch import fetch as bring
+
+    fetched = bring(name, mirror, watcher)
+    return Fetched(name, str(packed.place(name, DATASETS[name])), fetched)
 
 
 def stored(uri: str) -> Iterator[Finding]:

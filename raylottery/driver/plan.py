@@ -1,7 +1,8 @@
 """What a sweep asks for, against what its store holds: `plan` prints it, `run` does it.
 
 Before either, the networks of all arms that have rounds to do are looked at: what cannot be made,
-or cannot be pruned as often as is asked, is refused while nothing has started.
+or cannot be pruned as often as is asked, is refused while nothing has started; and so are data
+that are not on this machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from raylottery.errors import UsageError
-from raylottery.spec import Arm, Lineage, Round, Sweep, lineages
+from raylottery.spec import Arm, ClassifierTrainer, Lineage, Round, Sweep, lineages
 from raylottery.store import Store
 
 
@@ -100,11 +101,15 @@ def inspect(plan: Plan) -> dict[str, Survey]:
 
 def looked_at(arm: Arm, sweep: Sweep) -> Survey:
     """The network of an arm, as it would be trained and pruned."""
+    from raylottery.trainers.classifier.packed import refuse_missing
     from raylottery.trainers.survey import refuse_too_deep, survey  # loads torch
 
+    trainer = arm.study.trainer
     try:
         found = survey(arm.study)
         refuse_too_deep(arm.study, found)
+        if isinstance(trainer, ClassifierTrainer):
+            refuse_missing(trainer.dataset, trainer.size)
     except UsageError as error:
         of_arm = f" (arm {arm.label})" if sweep.axes else ""
         raise UsageError(f"{sweep.name}: {error}{of_arm}") from error

@@ -9,28 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
-from raylottery.pruning.prune import OUTPUT_RATES
+from raylottery.pruning.prunable import Prunable
+from raylottery.pruning.prune import layer_rates
 from raylottery.pruning.scopes import erk_counts, layerwise_counts, lost
 from raylottery.spec.sections import Prune
 
 
 def kept_by_round(
-    how: Prune, shapes: Mapping[str, Sequence[int]], output: Sequence[str]
+    how: Prune, shapes: Mapping[str, Sequence[int]], prunable: Prunable
 ) -> Iterator[int]:
     """The weights that are left in round 0, 1, 2 and so on, without end.
 
     Args:
         how: the sweep's pruning.
         shapes: of the prunable parameters, in layer order.
-        output: those among them that are the output layer's.
+        prunable: which they are.
     """
+    rates = layer_rates(how, prunable)
     left = {name: prod(shape) for name, shape in shapes.items()}
     while True:
         total = sum(left.values())
         yield total
         target = total - lost(total, how.fraction)
         if how.scope == "layerwise":
-            left = layerwise_counts(left, how.fraction, output, OUTPUT_RATES[how.output])
+            left = layerwise_counts(left, how.fraction, rates)
         elif how.scope == "erk":
             left = erk_counts(shapes, left, target)
         else:  # one pool, whose layers lose what the scores say

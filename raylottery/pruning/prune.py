@@ -18,6 +18,14 @@ from raylottery.spec.sweep import Prune
 OUTPUT_RATES = {"half": 0.5, "full": 1.0}
 
 
+def layer_rates(how: Prune, prunable: Prunable) -> dict[str, float]:
+    """The share that a layer loses under scope layerwise, of those that have one of their own."""
+    rates = {} if how.conv is None else dict.fromkeys(prunable.convolutions, how.conv)
+    for name in prunable.output:
+        rates[name] = rates.get(name, how.fraction) * OUTPUT_RATES[how.output]
+    return rates
+
+
 def prune(
     weights: Mapping[str, Tensor], masks: Masks, how: Prune, prunable: Prunable, seed: int
 ) -> Masks:
@@ -39,8 +47,7 @@ def prune(
                 "the training diverged. Lower trainer.lr."
             )
     scores = SCORES[how.score](candidates, seed)
-    scope = SCOPES[how.scope]
-    kept = scope(scores, masks, how.fraction, prunable.output, OUTPUT_RATES[how.output])
+    kept = SCOPES[how.scope](scores, masks, how.fraction, layer_rates(how, prunable))
     if kept.kept in (0, masks.kept):
         outcome = "leave none" if kept.kept == 0 else "prune none"
         raise NothingToPrune(

@@ -1,7 +1,8 @@
 """Scopes: how many entries each layer loses, given how many are to go.
 
-Each scope takes scores, the present masks and the fraction of the survivors to prune, and returns
-masks nested in the present ones. Counts are exact: of the survivors considered together, the
+Each scope takes scores, the present masks, the fraction of the survivors to prune and the layers
+that have a rate of their own (which layerwise alone goes by), and returns masks nested in the
+present ones. Counts are exact: of the survivors considered together, the
 `round(fraction * kept)` with the lowest scores go, ties by position. Nothing is ever compared with
 a threshold, which would miss the count wherever scores are tied (dead units, zeros). Where the
 count is 0, as in a layer with few survivors, nothing goes.
@@ -18,7 +19,8 @@ from raylottery.pruning.masks import Masks
 
 
 Scores = Mapping[str, Tensor]
-Scope = Callable[[Scores, Masks, float, Sequence[str], float], Masks]
+Rates = Mapping[str, float]
+Scope = Callable[[Scores, Masks, float, Rates], Masks]
 
 
 def without_lowest(score: Tensor, mask: Tensor, num_pruned: int) -> Tensor:
@@ -30,9 +32,7 @@ def without_lowest(score: Tensor, mask: Tensor, num_pruned: int) -> Tensor:
     return kept.reshape(mask.shape)
 
 
-def globally(
-    scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
-) -> Masks:
+def globally(scores: Scores, masks: Masks, fraction: float, rates: Rates) -> Masks:
     """All layers compete in one pool; the output layer is one of them."""
     pooled = torch.cat([mask.flatten() for mask in masks.values()])
     pooled_scores = torch.cat([scores[name].flatten() for name in masks])
@@ -40,19 +40,13 @@ def globally(
     return Masks(unpooled(kept, masks))
 
 
-def layerwise(
-    scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
-) -> Masks:
-    """Each layer loses the same fraction; the output layer that fraction times `output_rate`."""
+def layerwise(scores: Scores, masks: Masks, fraction: float, rates: Rates) -> Masks:
+    """Each layer loses the same fraction, or the one that is its own."""
     survivors = counted(masks)
-    return thinned(
-        scores, masks, survivors, layerwise_counts(survivors, fraction, output, output_rate)
-    )
+    return thinned(scores, masks, survivors, layerwise_counts(survivors, fraction, rates))
 
 
-def erk(
-    scores: Scores, masks: Masks, fraction: float, output: Sequence[str], output_rate: float
-) -> Masks:
+def erk(scores: Scores, masks: Masks, fraction: float, rates: Rates) -> Masks:
     """Layers get Erdos-Renyi-kernel densities that together keep what the global scope keeps."""
     survivors = counted(masks)
     shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
@@ -66,13 +60,10 @@ def lost(survivors: int, rate: float) -> int:
 
 
 def layerwise_counts(
-    survivors: Mapping[str, int], fraction: float, output: Sequence[str], output_rate: float
+    survivors: Mapping[str, int], fraction: float, rates: Rates
 ) -> dict[str, int]:
-    """How many entries each layer keeps when each loses the same fraction, the output less."""
-    return {
-        name: num - lost(num, fraction * output_rate if name in output else fraction)
-        for name, num in survivors.items()
-    }
+    """How many entries each layer keeps when each loses the same fraction, or its own."""
+    return {name: num - lost(num, rates.get(name, fraction)) for name, num in survivors.items()}
 
 
 def erk_counts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raylottery.spec.classifier import DATASETS, ClassifierTrainer, DataSize, parse_model
+from raylottery.spec.classifier import DATASETS, MODELS, ClassifierTrainer, DataSize, parse_mlp
 from raylottery.spec.controls import CONTROLS, Control
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.expand import Arm, Lineage, expand, lineages
@@ -30,7 +30,8 @@ __all__ = [
     "DQNTrainer",
     "DATASETS",
     "DataSize",
-    "parse_model",
+    "MODELS",
+    "parse_mlp",
     "Extent",
     "read_sweep",
     "parse_sweep",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -13,34 +14,51 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylottery.errors import did_you_mean
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen, determinants
-from raylottery.spec.problems import Problem, Problems, StrictModel, shown
+from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSize:
-    """Examples in each part of a data set, and the size of what a network takes and gives."""
+    """Examples in each part of a data set, and the shape of what a network takes and gives."""
 
     train: int
     valid: int
     test: int
-    inputs: int
+    shape: tuple[int, ...]
+    """Of one example: (inputs,), or (channels, height, width)."""
     classes: int
 
+    @property
+    def inputs(self) -> int:
+        """Numbers in one example."""
+        return prod(self.shape)
 
-DATASETS = {"mnist1d": DataSize(train=3500, valid=500, test=1000, inputs=40, classes=10)}
+
+DATASETS = {
+    "mnist1d": DataSize(train=3500, valid=500, test=1000, shape=(40,), classes=10),
+    "cifar10": DataSize(train=45000, valid=5000, test=10000, shape=(3, 32, 32), classes=10),
+    "cifar100": DataSize(train=45000, valid=5000, test=10000, shape=(3, 32, 32), classes=100),
+    "mnist": DataSize(train=55000, valid=5000, test=10000, shape=(1, 28, 28), classes=10),
+    "fashion-mnist": DataSize(train=55000, valid=5000, test=10000, shape=(1, 28, 28), classes=10),
+    "cifar-like": DataSize(train=4500, valid=500, test=1000, shape=(3, 32, 32), classes=10),
+}
+"""The data sets; cifar-like is generated, in the size that `examples` says."""
+
+MODELS = (
+    "lenet-300-100", "conv-2", "conv-4", "conv-6", "resnet-20", "resnet-56", "resnet-18",
+    "resnet-50", "vgg-16", "vgg-19",
+)  # fmt: skip
+"""The networks of the lottery-ticket papers, besides mlp-... and those of other packages."""
+
+_MLP = re.compile(r"(residual-)?mlp((?:-[1-9][0-9]{0,4})+)")
+_ELSEWHERE = re.compile(r"torchvision:[a-z0-9_]+|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-_MODEL = re.compile(r"(residual-)?mlp((?:-[1-9][0-9]{0,4})+)")
-
-
-def parse_model(model: str) -> tuple[bool, tuple[int, ...]]:
-    """Whether `model` is residual, and its hidden widths; ValueError says what was expected."""
-    match = _MODEL.fullmatch(model)
+def parse_mlp(model: str) -> tuple[bool, tuple[int, ...]] | None:
+    """Whether an mlp is residual, and its hidden widths; None for any other network."""
+    match = _MLP.fullmatch(model)
     if match is None:
-        raise ValueError(
-            f"no such model: {shown(model)}. Expected mlp-WIDTH-WIDTH-... such as mlp-300-100, "
-            f"or residual-mlp-WIDTH-WIDTH-... such as residual-mlp-100-100."
-        )
+        return None
     hidden = tuple(int(width) for width in match[2].split("-")[1:])
     if match[1] and (len(hidden) < 2 or len(set(hidden)) > 1):
         raise ValueError(
@@ -61,8 +79,14 @@ class ClassifierTrainer(StrictModel):
     """What is trained."""
     dataset: str
     """Data set to classify, such as mnist1d."""
+    examples: Annotated[int | None, Frozen(None)] = Field(None, ge=100)
+    """Training examples of a generated data set (cifar-like), 5000 unless set; a tenth validate."""
     model: str
-    """Network: mlp-300-100 (its hidden widths), or residual-mlp-100-100."""
+    """Network: mlp-300-100 (its hidden widths), residual-mlp-100-100, lenet-300-100, conv-2, conv-4,
+    conv-6, resnet-20, resnet-56, resnet-18, resnet-50, vgg-16, vgg-19, torchvision:NAME, or one
+    of your own as package.module:function."""
+    initialisation: Annotated[Literal["torch", "glorot", "kaiming"], Frozen("torch")] = "torch"
+    """How weights begin: by torch's or the network's own rules, or normal as Glorot or He have it."""
     length: Extent
     """Training of a round from start to end, in updates or epochs, such as 15ep."""
     batch_size: int = Field(ge=1)
@@ -73,8 +97,36 @@ class ClassifierTrainer(StrictModel):
     """Learning rate."""
     momentum: Annotated[float, Frozen(0.0)] = Field(0.0, ge=0, lt=1)
     """Momentum of sgd."""
+    nesterov: Annotated[bool, Frozen(False)] = False
+    """Whether the momentum of sgd looks ahead."""
     weight_decay: Annotated[float, Frozen(0.0)] = Field(0.0, ge=0)
     """Weight decay, as the optimizer has it."""
+    decay_all: Annotated[bool, Frozen(True)] = True
+    """Whether norms and biases decay with the weights."""
+    schedule: Annotated[
+        Literal["constant", "drops", "cosine", "triangular"], Frozen("constant")
+    ] = "constant"
+    """How the learning rate goes on after the warmup: constant, with drops, as a half cosine to 0, or
+    up to its height at the middle of the training and down to 0."""
+    drops: Annotated[tuple[Extent, ...], Frozen(())] = Field((), strict=False)
+    """drops: where the learning rate falls, such as [80ep, 120ep]."""
+    drop_factor: Annotated[float, Frozen(0.1)] = Field(0.1, gt=0, lt=1)
+    """drops: what it is multiplied by there."""
+    warmup: Annotated[Extent, Frozen(Extent.parse("0it"))] = Extent.parse("0it")
+    """Stretch over which the learning rate first climbs from 0, linearly."""
+    label_smoothing: Annotated[float, Frozen(0.0)] = Field(0.0, ge=0, lt=1)
+    """Share of each label that is spread over all classes."""
+    normalise: Annotated[Literal["dataset", "unit", "none"], Frozen("dataset")] = "dataset"
+    """Pixels: to mean 0 and spread 1 of each channel of the data set, from 0 to 1, or from 0 to 255.
+    Data that are no pixels stay as published."""
+    augment: Annotated[Literal["none", "flip-crop", "flip-crop-cutout"], Frozen("none")] = "none"
+    """What is done to training images: mirrored and shifted by up to 4 pixels, a hole cut in them."""
+    precision: Annotated[Literal["float32", "tf32", "bf16"], Frozen("float32")] = "float32"
+    """Arithmetic of products: float32, tf32 (GPUs), or bf16 where torch holds it safe (autocast)."""
+    channels_last: Annotated[bool, Frozen(True)] = True
+    """Whether images lie in memory pixel by pixel, which is faster."""
+    compile: Annotated[bool, Frozen(False)] = False
+    """Whether torch.compile is used, once a lineage; on a CPU it rarely pays."""
     threads: Annotated[int, Frozen(1)] = Field(1, ge=1)
     """Torch's CPU threads; they change the last bits of a result, so they count."""
 
@@ -90,8 +142,13 @@ class ClassifierTrainer(StrictModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, model: str) -> str:
-        parse_model(model)
-        return model
+        if model in MODELS or _ELSEWHERE.fullmatch(model) or parse_mlp(model):
+            return model
+        raise ValueError(
+            f"no such model: {shown(model)}. {did_you_mean(model, (*MODELS, 'mlp-300-100'))} An mlp "
+            f"is named by its widths, such as mlp-300-100 or residual-mlp-100-100; others as "
+            f"torchvision:NAME or package.module:function."
+        )
 
     @field_validator("length")
     @classmethod
@@ -101,17 +158,6 @@ class ClassifierTrainer(StrictModel):
         if length.amount == 0:
             raise ValueError(f"a training of {length} trains nothing; say how long, such as 15ep.")
         return length
-
-    @field_validator("batch_size")
-    @classmethod
-    def _fits_dataset(cls, batch_size: int, info: ValidationInfo) -> int:
-        size = DATASETS.get(info.data.get("dataset", ""))
-        if size and batch_size > size.train:
-            raise ValueError(
-                f"a batch of {batch_size} is more than the {size.train} training examples of "
-                f"{info.data['dataset']}."
-            )
-        return batch_size
 
     @field_validator("momentum")
     @classmethod
@@ -126,15 +172,64 @@ class ClassifierTrainer(StrictModel):
 
     @model_validator(mode="after")
     def _trains(self) -> ClassifierTrainer:
+        faults = list(self._faults())
+        if faults:
+            raise Problems(faults)
+        return self
+
+    def _faults(self) -> Iterator[Problem]:
+        if self.examples is not None and self.dataset != "cifar-like":
+            text = f"{self.dataset} has the size it has; leave it out, or say dataset: cifar-like."
+            yield Problem(("examples",), text)
+        if self.batch_size > self.size.train:
+            yield Problem(
+                ("batch_size",),
+                f"a batch of {self.batch_size} is more than the {self.size.train} training "
+                f"examples of {self.dataset}; say at most that.",
+            )
+            return
         if self.total_steps < 1:
             text = f"{self.length} comes to no update at all; say at least 1it."
-            raise Problems([Problem(("length",), text)])
-        return self
+            yield Problem(("length",), text)
+            return
+        images = len(self.size.shape) == 3
+        if not images:
+            for name in ("augment", "normalise"):
+                if name in changed(self):
+                    text = f"is for images, and {self.dataset} has none; leave it out."
+                    yield Problem((name,), text)
+        if not images and self.model in MODELS and self.model != "lenet-300-100":
+            text = f"{self.model} looks at images, and {self.dataset} has none; say an mlp-..."
+            yield Problem(("model",), text)
+        if self.nesterov and not self.momentum:
+            yield Problem(("nesterov",), "looks ahead along the momentum; set momentum too.")
+        if (self.schedule == "drops") != bool(self.drops):
+            text = "go together: schedule: drops, and drops: [80ep, 120ep] or the like."
+            yield Problem(("drops",), text)
+        try:
+            points = [self.steps(extent) for extent in (*self.drops, self.warmup)]
+        except ValueError as error:
+            yield Problem(("drops" if self.drops else "warmup",), str(error))
+            return
+        if any(point >= self.total_steps for point in points):
+            text = f"lie within the training ({self.length}, {self.total_steps} updates)."
+            yield Problem(("drops" if self.drops else "warmup",), text)
+        if sorted(set(points[:-1])) != points[:-1]:
+            yield Problem(("drops",), "come one after the other; sort them, each once.")
+
+    @property
+    def size(self) -> DataSize:
+        """The data set's."""
+        size = DATASETS[self.dataset]
+        if self.examples is None:
+            return size
+        valid = self.examples // 10
+        return replace(size, train=self.examples - valid, valid=valid)
 
     @property
     def units(self) -> Mapping[str, Fraction]:
         """Updates per unit of length."""
-        epoch = DATASETS[self.dataset].train // self.batch_size
+        epoch = self.size.train // self.batch_size
         return {"it": Fraction(1), "ep": Fraction(epoch)}
 
     @property

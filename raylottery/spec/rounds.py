@@ -48,6 +48,8 @@ class Round:
     """Steps that the whole schedule is stretched or shrunk to."""
     biases: bool
     """Whether the mask covers biases too."""
+    exclude: tuple[str, ...]
+    """What the mask does not cover, in the sweep file's patterns."""
     spec: dict[str, Any] = field(hash=False)
     """All that determines the round: `key` is its fingerprint."""
     prune: Prune | None
@@ -74,6 +76,8 @@ def dense_round(study: Sweep, seed: int) -> Round:
     if study.prune.biases:
         # What a round counts as prunable is part of its record.
         spec["biases"] = True
+    if study.prune.exclude:
+        spec["exclude"] = list(_excluded(study))
     if carried := study.reset.carried:
         # The dense round leaves these behind only where a round after it will find them.
         spec["carries"] = list(carried)
@@ -91,6 +95,7 @@ def dense_round(study: Sweep, seed: int) -> Round:
         end=study.trainer.total_steps,
         length=study.trainer.total_steps,
         biases=study.prune.biases,
+        exclude=_excluded(study),
         spec=spec,
         prune=study.prune if goes_by_masks(study.stop) else None,
         stop=study.stop,
@@ -140,6 +145,7 @@ def pruned_round(
         end=end,
         length=length,
         biases=study.prune.biases,
+        exclude=_excluded(study),
         spec=spec,
         prune=study.prune,
         stop=study.stop,
@@ -190,7 +196,16 @@ def _prune(study: Sweep) -> dict[str, Any]:
     del prune["rounds"]
     if study.prune.scope != "layerwise":
         prune.pop("output", None)
+    if study.prune.scope != "layerwise" or study.prune.conv == study.prune.fraction:
+        prune.pop("conv", None)
+    if study.prune.exclude:
+        prune["exclude"] = list(_excluded(study))
     return prune
+
+
+def _excluded(study: Sweep) -> tuple[str, ...]:
+    """The excluded patterns in an order of ours: theirs means nothing."""
+    return tuple(sorted(set(study.prune.exclude)))
 
 
 def _rewound(study: Sweep, length: int) -> tuple[str, int | None, int, int]:

@@ -129,12 +129,12 @@ class Trainer(Protocol):
 
     def __init__(self, study: Sweep, device: torch.device): ...
 
-    def prunable(self, *, biases: bool) -> Prunable:
-        """The parameters that may be pruned, in layer order."""
+    def prunable(self, *, biases: bool, exclude: Sequence[str] = ()) -> Prunable:
+        """The parameters that may be pruned, in layer order; UsageError for idle patterns."""
         ...
 
     def positions(self) -> Mapping[str, int]:
-        """How often a layer's weights are used for one input: 1, or the pixels of its output."""
+        """How often a layer's weights are used for one input, as at each pixel of its output."""
         ...
 
     def total_params(self) -> int:

@@ -6,7 +6,7 @@ Networks are built without storage, and no engine is imported: a plan has to be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from math import prod
 
@@ -16,7 +16,7 @@ from torch import nn
 from raylottery.errors import UsageError
 from raylottery.pruning.depth import kept_by_round
 from raylottery.pruning.prunable import Prunable, prunable
-from raylottery.spec import DATASETS, ClassifierTrainer, DQNTrainer, Sweep
+from raylottery.spec import ClassifierTrainer, DQNTrainer, Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class Survey:
     total_params: int
     shapes: Mapping[str, tuple[int, ...]]
     """Of the prunable parameters, in layer order."""
-    output: tuple[str, ...]
-    """Those among them that are the output layer's."""
+    layers: Prunable
+    """Which they are."""
 
     @property
     def prunable(self) -> dict[str, int]:
@@ -37,42 +37,46 @@ class Survey:
 
 def survey(study: Sweep) -> Survey:
     """The sizes of a study's network; UsageError if it, or its environment, cannot be made."""
-    net = skeleton(study.trainer)
-    found = prunable_of(net, biases=study.prune.biases)
+    spec = study.trainer
+    net = skeleton(spec)
+    layers = prunable(net, biases=study.prune.biases, exclude=study.prune.exclude)
+    if isinstance(spec, DQNTrainer):
+        if spec.dueling:
+            layers = replace(layers, output=streams(layers))
+    else:
+        from raylottery.trainers.classifier.nets import refuse_unfit
+
+        refuse_unfit(net, spec)
     parameters = dict(net.named_parameters())
     return Survey(
         total_params=sum(parameter.numel() for parameter in parameters.values()),
-        shapes={name: tuple(parameters[name].shape) for name in found.names},
-        output=found.output,
+        shapes={name: tuple(parameters[name].shape) for name in layers.names},
+        layers=layers,
     )
 
 
 def skeleton(spec: ClassifierTrainer | DQNTrainer) -> nn.Module:
-    """The network that a trainer would train, of shapes alone."""
+    """The network that a trainer would train, of shapes alone where that can be."""
     if isinstance(spec, DQNTrainer):
         from raylottery.trainers.dqn import envs, nets
 
         space = envs.spaces(spec)
         with torch.device("meta"):
             return nets.build(spec, space)
-    from raylottery.trainers.classifier.nets import build
+    from raylottery.trainers.classifier import nets as classifiers
 
-    size = DATASETS[spec.dataset]
-    with torch.device("meta"):
-        return build(spec.model, size.inputs, size.classes)
+    return classifiers.skeleton(spec)
 
 
-def prunable_of(net: nn.Module, *, biases: bool) -> Prunable:
-    """The prunable parameters; a dueling network has two output layers, one for each stream."""
-    found = prunable(net, biases=biases)
-    streams = tuple(name for name in found.names if name.startswith(("value.", "advantage.")))
-    return Prunable(names=found.names, output=streams or found.output)
+def streams(layers: Prunable) -> tuple[str, ...]:
+    """The two output layers of a dueling network: value and advantage."""
+    return tuple(name for name in layers.names if name.startswith(("value.", "advantage.")))
 
 
 def refuse_too_deep(study: Sweep, survey: Survey) -> None:
     """Refuse more rounds than the network has weights for."""
     how = study.prune
-    counts = kept_by_round(how, survey.shapes, survey.output)
+    counts = kept_by_round(how, survey.shapes, survey.layers)
     for index, (before, after) in enumerate(pairwise(islice(counts, how.rounds + 1)), start=1):
         if after in (0, before):
             most = index - 1

@@ -1,25 +1,31 @@
 """Data sets as tensors that stay in memory, on the device that trains on them.
 
-Splits are fixed for everyone: the last examples of a permutation that belongs to the data set,
-not to the seed of a lineage, are held out for validation. The test set is the publisher's own.
+On the CPU they are the packed files themselves, which all processes of a machine share; on a GPU,
+one copy of them. Images are kept as the bytes they are: `augmented` and `prepared` make of a
+batch, on its device, what a network takes.
 """
 
 from __future__ import annotations
 
 import functools
+import platform
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from raylottery.spec.classifier import DATASETS
+from raylottery.spec import ClassifierTrainer, DataSize
+from raylottery.trainers.classifier import cifarlike, packed
+from raylottery.trainers.classifier.packed import Whole
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and labels of one part of a data set."""
+    """Inputs and labels of one part of a data set: images as bytes, other inputs as numbers."""
 
     x: Tensor
     y: Tensor
@@ -35,25 +41,45 @@ class Dataset:
     train: Split
     valid: Split
     test: Split
+    mean: Tensor
+    """Of each channel of the training images, black being 0 and white 1; of no images, empty."""
+    std: Tensor
+
+    @functools.cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and spread as bytes count, in a shape that goes with a batch."""
+        return 255 * self.mean[:, None, None], 255 * self.std[:, None, None]
+
+
+def load(spec: ClassifierTrainer, device: str) -> Dataset:
+    """The data of a study, on `device`; kept for the next round and the next lineage."""
+    return on_device(spec.dataset, spec.size, packed.place(spec.dataset, spec.size), device)
 
 
 @functools.lru_cache(maxsize=4)
-def load(name: str, device: str) -> Dataset:
-    """The data set called `name`, on `device`; kept for the next round and the next lineage."""
-    size = DATASETS[name]
-    x, y, x_test, y_test = READERS[name]()
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    train, valid = order[: size.train], order[size.train :]
-    found = (len(train), len(valid), len(y_test))
-    assert found == (size.train, size.valid, size.test), f"{name} has sizes {found}, not {size}"
-    return Dataset(
-        train=Split(x[train].to(device), y[train].to(device)),
-        valid=Split(x[valid].to(device), y[valid].to(device)),
-        test=Split(x_test.to(device), y_test.to(device)),
-    )
+def on_device(name: str, size: DataSize, at: Path, device: str) -> Dataset:
+    provide(name, size)
+    pack = packed.opened(name, size)
+    tensors = {file: torch.from_numpy(a).to(device) for file, a in pack.arrays.items()}
+    splits = {
+        split: Split(tensors[f"{split}-x.npy"], tensors[f"{split}-y.npy"])
+        for split in packed.SPLITS
+    }
+    mean, std = torch.tensor(pack.mean, device=device), torch.tensor(pack.std, device=device)
+    return Dataset(**splits, mean=mean, std=std)
 
 
-def read_mnist1d() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def provide(name: str, size: DataSize) -> None:
+    """See that a data set is packed on this machine: what is generated is made once."""
+    packed.refuse_missing(name, size, platform.node())
+    at = packed.place(name, size)
+    if not packed.is_here(at):
+        with packed.locked(at):
+            if not packed.is_here(at):
+                packed.write(name, size, GENERATORS[name](size))
+
+
+def mnist1d(size: DataSize) -> Whole:
     """MNIST-1D with its published settings, generated: nothing is downloaded."""
     from mnist1d.data import get_dataset_args, make_dataset
 
@@ -63,12 +89,76 @@ def read_mnist1d() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     finally:
         np.random.set_state(states[0])
         random.setstate(states[1])
-    return (
-        torch.tensor(data["x"], dtype=torch.float32),
-        torch.tensor(data["y"], dtype=torch.int64),
-        torch.tensor(data["x_test"], dtype=torch.float32),
-        torch.tensor(data["y_test"], dtype=torch.int64),
+    return Whole(
+        x=np.asarray(data["x"], np.float32),
+        y=np.asarray(data["y"], np.int64),
+        x_test=np.asarray(data["x_test"], np.float32),
+        y_test=np.asarray(data["y_test"], np.int64),
     )
 
 
-READERS = {"mnist1d": read_mnist1d}
+def cifar_like(size: DataSize) -> Whole:
+    """Generated images; the test set is the same in every size."""
+    return Whole(
+        *cifarlike.generate(size.train + size.valid, seed=0),
+        *cifarlike.generate(size.test, seed=1),
+    )
+
+
+GENERATORS = {"mnist1d": mnist1d, "cifar-like": cifar_like}
+
+
+# From bytes to what a network takes
+
+
+def prepared(x: Tensor, spec: ClassifierTrainer, dataset: Dataset) -> Tensor:
+    """A batch as floats on the scale that `normalise` names; what is no image stays as it is."""
+    if x.dtype != torch.uint8:
+        return x
+    x = x.float()
+    if spec.channels_last:  # two steps, for the one that does both is half as fast on a CPU
+        x = x.contiguous(memory_format=torch.channels_last)
+    if spec.normalise == "dataset":
+        mean, std = dataset.moments
+        return x.sub_(mean).div_(std)
+    return x.div_(255) if spec.normalise == "unit" else x
+
+
+PADDING = 4
+
+
+def augmented(x: Tensor, spec: ClassifierTrainer, generator: torch.Generator) -> Tensor:
+    """A batch of images with every one mirrored at random, shifted by up to four pixels and, where
+    asked, blackened in a square of half its side around any of its pixels.
+
+    All of it is one gather from the batch with a black margin around every image: a corner of that
+    margin stands for whatever is cut out.
+    """
+    if spec.augment == "none":
+        return x
+    count, channels, height, width = x.shape
+
+    def draws(end: int) -> Tensor:
+        drawn = torch.randint(end, (count, 1), generator=generator, device=generator.device)
+        return drawn.to(x.device, non_blocking=True)
+
+    rows, columns = (torch.arange(side, device=x.device) for side in (height, width))
+    mirrored = torch.where(draws(2) == 1, columns.flip(0), columns)
+    from_row = rows + draws(2 * PADDING + 1)
+    from_column = mirrored + draws(2 * PADDING + 1)
+    source = from_row[:, :, None] * (width + 2 * PADDING) + from_column[:, None, :]
+    if spec.augment == "flip-crop-cutout":
+        cut = (
+            inside(rows, draws(height), height)[:, :, None]
+            & inside(columns, draws(width), width)[:, None, :]
+        )
+        source = source.masked_fill(cut, 0)
+    padded = functional.pad(x, 4 * (PADDING,)).flatten(2)
+    everywhere = source.flatten(1)[:, None].expand(count, channels, height * width)
+    return padded.gather(2, everywhere).view_as(x)
+
+
+def inside(places: Tensor, centre: Tensor, side: int) -> Tensor:
+    """Which places lie in a hole of half the side around each centre."""
+    begin = centre - side // 4
+    return (places >= begin) & (places < begin + side // 2)

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,26 +23,24 @@ from torch.nn import functional
 
 from raylottery.errors import TrainingError
 from raylottery.pruning.guard import Guard
-from raylottery.pruning.masks import Masks
 from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec import ClassifierTrainer, Sweep, derive_seed
-from raylottery.spec.classifier import DATASETS
 from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights
 from raylottery.trainers.classifier import data, nets
+from raylottery.trainers.classifier.schedule import Schedule
+from raylottery.trainers.positions import positions
 from raylottery.trainers.stopping import Search
 
 
 OPTIMIZERS = {
-    "sgd": lambda params, spec: torch.optim.SGD(
-        params, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
+    "sgd": lambda groups, spec: torch.optim.SGD(
+        groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov, fused=True
     ),
-    "adam": lambda params, spec: torch.optim.Adam(
-        params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True
-    ),
-    "adamw": lambda params, spec: torch.optim.AdamW(
-        params, lr=spec.lr, weight_decay=spec.weight_decay, fused=True
-    ),
+    "adam": lambda groups, spec: torch.optim.Adam(groups, lr=spec.lr, fused=True),
+    "adamw": lambda groups, spec: torch.optim.AdamW(groups, lr=spec.lr, fused=True),
 }
+CHUNK = 1000
+"""Examples that are measured at a time."""
 
 
 class Classifier:
@@ -61,13 +59,23 @@ class Classifier:
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
-        return data.load(self.spec.dataset, str(self.torch_device))
+        return data.load(self.spec, str(self.torch_device))
 
-    def prunable(self, *, biases: bool) -> Prunable:
-        return prunable(self._skeleton(), biases=biases)
+    @functools.cached_property
+    def net(self) -> nn.Module:
+        """One network for all rounds, so that it is compiled once, if at all."""
+        net = self._build().to(self.torch_device)
+        return net.to(memory_format=torch.channels_last) if self.spec.channels_last else net
+
+    @functools.cached_property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        return torch.compile(self.net) if self.spec.compile else self.net
+
+    def prunable(self, *, biases: bool, exclude: Sequence[str] = ()) -> Prunable:
+        return prunable(self._skeleton(), biases=biases, exclude=exclude)
 
     def positions(self) -> Mapping[str, int]:
-        return {name: 1 for name, _ in self._skeleton().named_parameters()}
+        return positions(self._skeleton(), self.spec.size.shape)
 
     def total_params(self) -> int:
         return sum(parameter.numel() for parameter in self._skeleton().parameters())
@@ -84,21 +92,21 @@ class Classifier:
         pass  # it holds nothing but memory
 
     def _build(self) -> nn.Module:
-        size = DATASETS[self.spec.dataset]
-        return nets.build(self.spec.model, size.inputs, size.classes)
+        return nets.build(self.spec)
 
     def _skeleton(self) -> nn.Module:
-        with torch.device("meta"):
-            return self._build()
+        return nets.skeleton(self.spec)
 
     def _train(self, start: Start) -> Outcome:
         dataset = self.dataset  # a worker's first takes a while, which is no training
         begun = time.perf_counter()
         torch.set_num_threads(self.spec.threads)
-        net = self._build().to(self.torch_device)
+        torch.backends.cuda.matmul.allow_tf32 = self.spec.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = self.spec.precision == "tf32"
+        net = self.net
         net.load_state_dict(dict(start.ticket.weights), strict=True)
-        learner = Learner(net, start.ticket.masks, self.spec)
-        batches = Batches(dataset.train, self.spec.batch_size, start.data_seed)
+        learner = Learner(self, start)
+        batches = Batches(dataset, self.spec, start.data_seed)
         search = Search(self.stop, start)
         stopped: Weights | None = None
         best = Best(net)
@@ -107,6 +115,7 @@ class Classifier:
         digests: dict[int, str] = {}
         step = start.clock
         while step < start.end and not search.ends_training:
+            learner.rate(step)
             batch = batches.at(step)
             step += 1
             measuring = step % self.eval_every == 0 or step == start.end
@@ -117,7 +126,7 @@ class Classifier:
             met = settling and search.settled(step, lambda: copied(net))
             if measuring or search.ends_training:
                 train_loss = learner.loss_until(step)
-                valid_loss, valid_accuracy = measure(net, dataset.valid)
+                valid_loss, valid_accuracy = self.measure(dataset.valid)
                 log.add(step, train_loss, valid_loss, valid_accuracy)
                 best.offer(net, valid_loss)
                 met = search.measured(step, valid_accuracy) or met
@@ -125,15 +134,19 @@ class Classifier:
                     digests[step] = digest(net)
             if met:
                 stopped = copied(net)
+        if not log.points:  # nothing was to be trained: the ticket itself is measured
+            train_loss = self.measure(dataset.train)[0]
+            log.add(step, train_loss, *self.measure(dataset.valid))
 
         weights = copied(net)
-        train_accuracy = measure(net, dataset.train)[1]
-        test_accuracy = measure(net, dataset.test)[1]
-        net.load_state_dict(best.weights if stopped is None else stopped)
+        train_accuracy = self.measure(dataset.train)[1]
+        test_accuracy = self.measure(dataset.test)[1]
+        if step > start.clock:
+            net.load_state_dict(best.weights if stopped is None else stopped)
         scores = Scores(
             metric="accuracy",
             score=test_accuracy,
-            score_at_stop=measure(net, dataset.test)[1],
+            score_at_stop=self.measure(dataset.test)[1],
             score_best=max(log.valid_accuracy),
             score_late=mean(log.valid_accuracy[-max(1, round(len(log.valid_accuracy) / 10)) :]),
             score_area=mean(log.valid_accuracy),
@@ -154,22 +167,53 @@ class Classifier:
             digests=digests,
         )
 
+    @torch.no_grad()
+    def measure(self, split: data.Split) -> tuple[float, float]:
+        """Mean loss and accuracy of the network on a split."""
+        self.net.eval()
+        loss = torch.zeros((), dtype=torch.float64, device=self.torch_device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.torch_device)
+        for x, y in zip(split.x.split(CHUNK), split.y.split(CHUNK), strict=True):
+            with self.autocast():
+                logits = self.forward(data.prepared(x, self.spec, self.dataset))
+            loss += functional.cross_entropy(logits.float(), y).double() * len(y)
+            correct += (logits.argmax(dim=1) == y).sum()
+        self.net.train()
+        return loss.item() / len(split), correct.item() / len(split)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.torch_device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"
+        )
+
 
 class Learner:
     """A masked network and what moves it."""
 
-    def __init__(self, net: nn.Module, masks: Masks, spec: ClassifierTrainer):
-        self.net = net
-        self.spec = spec
-        self.optimizer = OPTIMIZERS[spec.optimizer](net.parameters(), spec)
-        self.guard = Guard(net.named_parameters(), masks, self.optimizer)
+    def __init__(self, trainer: Classifier, start: Start):
+        self.trainer = trainer
+        self.spec = trainer.spec
+        self.schedule = Schedule(trainer.spec, start.length)
+        groups = decaying(trainer.net, trainer.spec)
+        self.optimizer = OPTIMIZERS[trainer.spec.optimizer](groups, trainer.spec)
+        parameters = trainer.net.named_parameters()
+        self.guard = Guard(parameters, start.ticket.masks, self.optimizer)
         self.guard.hold()
         self.losses: list[Tensor] = []
         self.revived = 0
 
+    def rate(self, step: int) -> None:
+        """Take the learning rate of the update that follows `step`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr(step)
+
     def update(self, x: Tensor, y: Tensor, *, auditing: bool) -> None:
         """One step on one batch."""
-        loss = functional.cross_entropy(self.net(x), y)
+        with self.trainer.autocast():
+            logits = self.trainer.forward(x)
+        loss = functional.cross_entropy(
+            logits.float(), y, label_smoothing=self.spec.label_smoothing
+        )
         self.optimizer.zero_grad()
         loss.backward()
         self.guard.mask_gradients()
@@ -191,27 +235,46 @@ class Learner:
         return loss
 
 
-class Batches:
-    """The batches of a schedule: whole ones only, in an order that the seed and the epoch fix."""
+def decaying(net: nn.Module, spec: ClassifierTrainer) -> list[dict]:
+    """The parameters, in groups by whether they decay."""
+    every = list(net.parameters())
+    if spec.decay_all:
+        return [{"params": every, "weight_decay": spec.weight_decay}]
+    return [
+        {"params": [p for p in every if p.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
-    def __init__(self, split: data.Split, size: int, seed: int):
-        self.split = split
-        self.size = size
+
+class Batches:
+    """The batches of a schedule: whole ones only, in an order that the seed and the epoch fix.
+
+    What is done to the images of a batch depends on the seed and the step alone.
+    """
+
+    def __init__(self, dataset: data.Dataset, spec: ClassifierTrainer, seed: int):
+        self.dataset = dataset
+        self.spec = spec
         self.seed = seed
-        self.per_epoch = len(split) // size
+        self.per_epoch = len(dataset.train) // spec.batch_size
         self.epoch = -1
         self.order = torch.empty(0, dtype=torch.int64)
+        self.chance = torch.Generator(dataset.train.x.device)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of one schedule step."""
+        train, size = self.dataset.train, self.spec.batch_size
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-            order = torch.randperm(len(self.split), generator=generator)
-            self.order = order.to(self.split.y.device)
+            self.order = torch.randperm(len(train), generator=generator).to(train.y.device)
             self.epoch = epoch
-        chosen = self.order[place * self.size : (place + 1) * self.size]
-        return self.split.x[chosen], self.split.y[chosen]
+        chosen = self.order[place * size : (place + 1) * size]
+        x = train.x[chosen]
+        if self.spec.augment != "none":
+            self.chance.manual_seed(derive_seed(self.seed, "augment", step))
+            x = data.augmented(x, self.spec, self.chance)
+        return data.prepared(x, self.spec, self.dataset), train.y[chosen]
 
 
 class Best:
@@ -243,17 +306,6 @@ class Log:
             CurvePoint(step=step, split="valid", metric="loss", value=valid_loss),
             CurvePoint(step=step, split="valid", metric="accuracy", value=valid_accuracy),
         ]
-
-
-@torch.no_grad()
-def measure(net: nn.Module, split: data.Split) -> tuple[float, float]:
-    """Mean loss and accuracy of a network on a split."""
-    net.eval()
-    logits = net(split.x)
-    loss = functional.cross_entropy(logits, split.y).item()
-    correct = (logits.argmax(dim=1) == split.y).sum().item()
-    net.train()
-    return loss, correct / len(split)
 
 
 def copied(net: nn.Module) -> Weights:

@@ -44,7 +44,7 @@ def test_the_sizes_of_a_classifier():
     found = survey(study())
     assert found.prunable == {"0.weight": 40 * 8, "2.weight": 8 * 10}
     assert list(found.prunable) == ["0.weight", "2.weight"]
-    assert found.output == ("2.weight",)
+    assert found.layers.output == ("2.weight",)
     assert found.total_params == 40 * 8 + 8 + 8 * 10 + 10
 
 
@@ -55,7 +55,9 @@ def test_the_sizes_of_a_classifier():
         (SWEEP, ("prune.biases=true",)),
         (SWEEP, ("trainer.model=residual-mlp-16-16-16", "prune.biases=true")),
         (AGENTS, ()),
+        (SWEEP, ("trainer.model=residual-mlp-16-16", "prune.exclude=[last]")),
         (AGENTS, ("trainer.dueling=true", "prune.biases=true")),
+        (AGENTS, ("trainer.dueling=true", "prune.exclude=[advantage]")),
         (AGENTS, ("trainer.normalise=true", "trainer.atoms=5", "trainer.hidden=[]")),
     ],
 )
@@ -63,11 +65,11 @@ def test_a_survey_finds_what_the_trainer_does(text, sets):
     asked = study(*sets, text=text)
     found = survey(asked)
     trainer = make_trainer(asked, gpu=False)
-    prunable = trainer.prunable(biases=asked.prune.biases)
+    prunable = trainer.prunable(biases=asked.prune.biases, exclude=asked.prune.exclude)
     weights = trainer.initial(0)
     assert found.total_params == trainer.total_params()
     assert tuple(found.shapes) == prunable.names
-    assert found.output == prunable.output
+    assert found.layers == prunable
     assert found.shapes == {name: tuple(weights[name].shape) for name in prunable.names}
     trainer.close()
 
@@ -75,7 +77,7 @@ def test_a_survey_finds_what_the_trainer_does(text, sets):
 def test_the_sizes_of_an_agent():
     found = survey(study(text=AGENTS))
     assert found.prunable == {"body.0.weight": 4 * 8, "head.weight": 8 * 2}
-    assert found.output == ("head.weight",)
+    assert found.layers.output == ("head.weight",)
     assert found.total_params == 4 * 8 + 8 + 8 * 2 + 2
 
 
@@ -84,7 +86,7 @@ def test_a_dueling_agent_has_two_output_layers():
     assert found.prunable == {
         "body.0.weight": 4 * 8, "value.weight": 8 * 3, "advantage.weight": 8 * 2 * 3,
     }  # fmt: skip
-    assert found.output == ("value.weight", "advantage.weight")
+    assert found.layers.output == ("value.weight", "advantage.weight")
 
 
 def test_agents_are_surveyed_without_the_engine_that_trains_them():
@@ -140,17 +142,16 @@ def test_what_is_allowed_at_the_door_is_never_refused_by_pruning():
     """The deepest rounds that are let in are drawn, by the very function that would refuse."""
     import torch
 
-    from raylottery.pruning import Masks, Prunable, prune
+    from raylottery.pruning import Masks, prune
 
     for scope in ("global", "layerwise", "erk"):
         how = study(f"prune.scope={scope}", "prune.rounds=8")
         found = survey(how)
         refuse_too_deep(how, found)
         weights = {name: torch.randn(shape) for name, shape in found.shapes.items()}
-        prunable = Prunable(names=tuple(found.shapes), output=found.output)
-        masks = Masks.dense(weights, prunable.names)
+        masks = Masks.dense(weights, found.layers.names)
         for index in range(1, 9):
-            masks = prune(weights, masks, how.prune, prunable, seed=index)
+            masks = prune(weights, masks, how.prune, found.layers, seed=index)
 
 
 # At the door

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylottery.pruning import SCOPES, Masks
+from raylottery.pruning import SCOPES, Masks, Prunable
 from raylottery.pruning.depth import kept_by_round
-from raylottery.pruning.prune import OUTPUT_RATES
+from raylottery.pruning.prune import layer_rates
 from raylottery.spec import Prune
 
 
@@ -19,18 +19,25 @@ shapes = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@given(shapes, st.floats(0.01, 0.99), st.sampled_from(["half", "full"]), st.integers(0, 2**31 - 1))
+@given(
+    shapes,
+    st.floats(0.01, 0.99),
+    st.sampled_from(["half", "full"]),
+    st.sampled_from([None, 0.0, 0.1]),
+    st.integers(0, 2**31 - 1),
+)
 @settings(deadline=None, max_examples=60)
-def test_the_counts_of_every_scope_are_foretold(scope, dims, fraction, output, seed):
+def test_the_counts_of_every_scope_are_foretold(scope, dims, fraction, output, conv, seed):
     layers = {f"l{i}": tuple(shape) for i, shape in enumerate(dims)}
-    last = (f"l{len(dims) - 1}",)
-    how = Prune(scope=scope, fraction=fraction, rounds=1, output=output)
+    names = tuple(layers)
+    parts = Prunable(names=names, output=names[-1:], convolutions=names[: len(names) // 2])
+    how = Prune(scope=scope, fraction=fraction, rounds=1, output=output, conv=conv)
     generator = torch.Generator().manual_seed(seed)
     masks = Masks({name: torch.ones(shape, dtype=torch.bool) for name, shape in layers.items()})
-    for foretold in islice(kept_by_round(how, layers, last), 12):
+    for foretold in islice(kept_by_round(how, layers, parts), 12):
         assert foretold == masks.kept
         scores = {name: torch.rand(shape, generator=generator) for name, shape in layers.items()}
-        masks = SCOPES[scope](scores, masks, fraction, last, OUTPUT_RATES[output])
+        masks = SCOPES[scope](scores, masks, fraction, layer_rates(how, parts))
 
 
 @pytest.mark.parametrize(
@@ -44,5 +51,6 @@ def test_the_counts_of_every_scope_are_foretold(scope, dims, fraction, output, s
 def test_the_counts_of_a_network_by_hand(scope, kept):
     """Half of the weights go each round; of the output layer's, under layerwise, a fourth."""
     layers = {"0.weight": (12, 40), "2.weight": (10, 12)}
+    parts = Prunable(names=tuple(layers), output=("2.weight",), convolutions=())
     how = Prune(scope=scope, fraction=0.5, rounds=1)
-    assert list(islice(kept_by_round(how, layers, ("2.weight",)), 4)) == kept
+    assert list(islice(kept_by_round(how, layers, parts), 4)) == kept

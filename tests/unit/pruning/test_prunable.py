@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from raylottery.errors import UsageError
 from raylottery.pruning import Prunable, prunable
 
 
@@ -23,7 +24,9 @@ def convnet() -> nn.Module:
 
 def test_prunable_are_conv_and_linear_weights_in_module_order():
     assert prunable(convnet()) == Prunable(
-        names=("0.weight", "2.weight", "4.weight", "6.weight"), output=("6.weight",)
+        names=("0.weight", "2.weight", "4.weight", "6.weight"),
+        output=("6.weight",),
+        convolutions=("0.weight", "2.weight"),
     )
 
 
@@ -38,6 +41,7 @@ def test_biases_and_norms_are_prunable_only_if_asked():
         *("6.weight", "6.bias"),
     )
     assert found.output == ("6.weight", "6.bias")
+    assert found.convolutions == ("0.weight", "0.bias", "2.weight"), "a norm is none"
 
 
 def test_buffers_are_never_prunable():
@@ -51,7 +55,9 @@ def test_output_is_the_last_connection_even_where_a_norm_follows():
 
 
 def test_a_layer_alone_is_prunable():
-    assert prunable(nn.Linear(3, 2)) == Prunable(names=("weight",), output=("weight",))
+    assert prunable(nn.Linear(3, 2)) == Prunable(
+        names=("weight",), output=("weight",), convolutions=()
+    )
 
 
 def test_shared_weights_are_prunable_once():
@@ -63,7 +69,7 @@ def test_shared_weights_are_prunable_once():
 
 def test_transposed_convolutions_are_prunable():
     net = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv3d(3, 1, 2))
-    assert prunable(net).names == ("0.weight", "1.weight")
+    assert prunable(net).names == prunable(net).convolutions == ("0.weight", "1.weight")
 
 
 def test_prunable_needs_no_data():
@@ -73,5 +79,76 @@ def test_prunable_needs_no_data():
 
 
 def test_a_network_without_connections_is_refused():
-    with pytest.raises(ValueError, match="BatchNorm1d has no convolution or linear layer"):
+    with pytest.raises(UsageError, match="BatchNorm1d has no convolution or linear layer"):
         prunable(nn.BatchNorm1d(3))
+
+
+# Excluded
+
+
+@pytest.mark.parametrize(
+    ("exclude", "names"),
+    [
+        (["2.weight"], ("0.weight", "4.weight", "6.weight")),
+        (["2"], ("0.weight", "4.weight", "6.weight")),
+        (["[02]"], ("4.weight", "6.weight")),
+        (["6.*", "?.weight", "0"], None),
+        (["4", "4.*", "0"], ("2.weight", "6.weight")),
+    ],
+)
+def test_what_is_excluded_by_name_layer_or_pattern_is_not_prunable(exclude, names):
+    if names is None:
+        with pytest.raises(UsageError) as refused:
+            prunable(convnet(), exclude=exclude)
+        assert str(refused.value) == (
+            "prune.exclude: 6.*, ?.weight, 0 leaves nothing to prune of the 4 parameters that "
+            "could be. Exclude fewer."
+        )
+    else:
+        assert prunable(convnet(), exclude=exclude).names == names
+
+
+def test_a_pattern_means_whole_names():
+    net = nn.Sequential()
+    net.add_module("fc", nn.Linear(2, 2))
+    net.add_module("fc2", nn.Linear(2, 2))
+    assert prunable(net, exclude=["fc"]).names == ("fc2.weight",)
+    assert prunable(net, exclude=["fc.*"]).names == ("fc2.weight",)
+
+
+def test_an_excluded_output_layer_is_nobody_elses_role():
+    """The layer before it is pruned at the full rate, as it was."""
+    found = prunable(convnet(), exclude=["6", "2"])
+    assert found == Prunable(names=("0.weight", "4.weight"), output=(), convolutions=("0.weight",))
+    half = prunable(convnet(), biases=True, exclude=["6.weight"])
+    assert half.output == ("6.bias",)
+
+
+def test_an_excluded_layer_takes_its_bias_along():
+    found = prunable(convnet(), biases=True, exclude=["4", "*.bias"])
+    assert found.names == ("0.weight", "1.weight", "2.weight", "5.weight", "6.weight")
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        (["layer2.downsampel"], "'layer2.downsampel' fits no parameter of the network. Did you "
+         "mean 'layer2.downsample'?"),
+        (["fc", "layr1"], "'layr1' fits no parameter of the network. Did you mean 'layer1'?"),
+        (["Fc.weight"], "'Fc.weight' fits no parameter of the network. Did you mean 'fc.weight'?"),
+        (["zzz"], "'zzz' fits no parameter of the network. Valid: layer1, layer2.downsample, fc, "
+         "layer1.weight, layer2.downsample.weight, fc.weight."),
+        (["*.bias"], "'*.bias' fits layer1.bias, which is not pruned anyway. Leave it out."),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_excludes_nothing_is_refused_with_the_nearest_name(exclude, message):
+    net = nn.ModuleDict(
+        {
+            "layer1": nn.Conv2d(1, 2, 3),
+            "layer2": nn.ModuleDict({"downsample": nn.Conv2d(2, 2, 1)}),
+            "fc": nn.Linear(2, 2),
+        }
+    )
+    with pytest.raises(UsageError) as refused:
+        prunable(net, exclude=exclude)
+    assert str(refused.value) == f"prune.exclude: {message}"

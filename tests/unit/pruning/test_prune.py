@@ -75,9 +75,54 @@ def test_the_output_layer_is_pruned_at_half_the_rate_unless_asked():
     assert [int(mask.sum()) for mask in full.values()] == [120, 100, 20]
 
 
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"scope": "layerwise"}, [128, 160, 90]),
+        ({"scope": "layerwise", "conv": 0.1}, [144, 160, 90]),
+        ({"scope": "layerwise", "conv": 0.0}, [160, 160, 90]),
+        ({"scope": "layerwise", "conv": 0.1, "output": "full"}, [144, 160, 80]),
+        ({"scope": "erk"}, None),
+        ({"scope": "global"}, None),
+    ],
+)
+def test_convolutions_may_lose_another_share_under_layerwise_alone(fields, kept):
+    """As Conv-2 is pruned: a tenth of convolutions, a fifth of linear layers, half that of the
+    output."""
+    net = nn.Sequential(nn.Conv2d(1, 10, 4), nn.Flatten(), nn.Linear(10, 20), nn.Linear(20, 5))
+    weights, masks, targets = start(net)
+    pruned = prune(weights, masks, Prune(fraction=0.2, rounds=1, **fields), targets, seed=0)
+    if kept is None:
+        how = Prune(fraction=0.2, rounds=1, conv=0.0, **fields)
+        assert prune(weights, masks, how, targets, seed=0) == pruned
+    else:
+        assert [int(mask.sum()) for mask in pruned.values()] == kept
+        assert pruned.prunable == 160 + 200 + 100, "what stays dense is prunable all the same"
+
+
+def test_a_convolution_that_is_the_output_loses_half_of_what_convolutions_do():
+    net = nn.Sequential(nn.Conv2d(2, 10, 1), nn.Conv2d(10, 4, 1))
+    weights, masks, targets = start(net)
+    how = Prune(scope="layerwise", fraction=0.5, conv=0.2, rounds=1)
+    pruned = prune(weights, masks, how, targets, seed=0)
+    assert [int(mask.sum()) for mask in pruned.values()] == [16, 36]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_what_is_excluded_is_counted_by_no_scope(scope):
+    """The share is taken of the rest; a peer counted the excluded ones, and pruned too much."""
+    net = mlp()
+    weights, targets = dict(net.state_dict()), prunable(net, exclude=["4"])
+    masks = Masks.dense(weights, targets.names)
+    how = Prune(scope=scope, fraction=0.2, rounds=1)
+    pruned = prune(weights, masks, how, targets, seed=0)
+    assert tuple(pruned) == ("0.weight", "3.weight")
+    assert (pruned.kept, pruned.prunable) == (440 - 88, 440)
+
+
 def test_magnitude_prunes_negative_weights_by_their_size():
     weights = {"weight": torch.tensor([[-5.0, 1.0, -0.5, 2.0]])}
-    targets = Prunable(names=("weight",), output=("weight",))
+    targets = Prunable(names=("weight",), output=("weight",), convolutions=())
     masks = Masks.dense(weights, targets.names)
     pruned = prune(weights, masks, Prune(fraction=0.5, rounds=1), targets, seed=0)
     assert pruned["weight"].tolist() == [[True, False, False, True]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from raylottery.pruning import Masks, Prunable, apply_mask, prunable, prune
+from raylottery.pruning import Masks, apply_mask, prunable, prune
 from raylottery.spec.sweep import Prune
 
 
@@ -125,7 +125,6 @@ def test_masking_twice_is_masking_once(rewound):
 
 
 def test_masking_refuses_weights_of_another_network():
-    targets = Prunable(names=("weight",), output=("weight",))
-    masks = Masks.dense({"weight": torch.ones(2, 3)}, targets.names)
+    masks = Masks.dense({"weight": torch.ones(2, 3)}, ["weight"])
     with pytest.raises(ValueError, match="belongs to another network"):
         apply_mask({"weight": torch.ones(3, 3)}, masks)

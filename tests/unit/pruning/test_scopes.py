@@ -61,7 +61,7 @@ def positions(mask: torch.Tensor, start: int = 0) -> set[int]:
 def test_global_prunes_the_lowest_of_all_survivors_ties_by_position(pool, fraction):
     """Thresholds miss the count: peers prune one too many, or every tied entry, or none."""
     scores, masks = pool
-    pruned = SCOPES["global"](scores, masks, fraction, (), 1.0)
+    pruned = SCOPES["global"](scores, masks, fraction, {})
     entries, kept, start = [], set(), 0
     for name, mask in masks.items():
         entries += survivors(scores[name], mask, start)
@@ -72,14 +72,16 @@ def test_global_prunes_the_lowest_of_all_survivors_ties_by_position(pool, fracti
 
 
 @quick
-@given(pools(), fractions, st.sampled_from([0.5, 1.0]))
-def test_layerwise_prunes_the_lowest_of_each_layer_and_spares_the_output(pool, fraction, rate):
+@given(pools(), fractions, st.one_of(st.just(0.0), fractions))
+def test_layerwise_prunes_the_lowest_of_each_layer_at_its_own_rate_if_it_has_one(
+    pool, fraction, rate
+):
     scores, masks = pool
-    output = list(masks)[-1]
-    pruned = SCOPES["layerwise"](scores, masks, fraction, (output,), rate)
+    last = list(masks)[-1]
+    pruned = SCOPES["layerwise"](scores, masks, fraction, {last: rate})
     for name, mask in masks.items():
         entries = survivors(scores[name], mask)
-        its_rate = fraction * rate if name == output else fraction
+        its_rate = rate if name == last else fraction
         gone = lowest(entries, round(its_rate * len(entries)))
         assert positions(pruned[name]) == {position for _, position in entries} - gone
 
@@ -88,7 +90,7 @@ def test_layerwise_prunes_the_lowest_of_each_layer_and_spares_the_output(pool, f
 @given(pools(), fractions)
 def test_erk_prunes_the_lowest_of_each_layer_down_to_its_share(pool, fraction):
     scores, masks = pool
-    pruned = SCOPES["erk"](scores, masks, fraction, (), 1.0)
+    pruned = SCOPES["erk"](scores, masks, fraction, {})
     assert pruned.kept == masks.kept - round(fraction * masks.kept)
     for name, mask in masks.items():
         entries = survivors(scores[name], mask)
@@ -106,7 +108,7 @@ def test_masks_stay_nested_with_exact_counts_over_rounds(scope, pool, fraction, 
     for _ in range(4):
         scores = {n: torch.rand(m.shape, generator=generator) for n, m in masks.items()}
         before, counts = masks, {n: int(m.sum()) for n, m in masks.items()}
-        masks = SCOPES[scope](scores, before, fraction, (), 1.0)
+        masks = SCOPES[scope](scores, before, fraction, {})
         assert masks.nested_in(before)
         if scope == "layerwise":
             assert {n: int(m.sum()) for n, m in masks.items()} == {
@@ -119,7 +121,7 @@ def test_masks_stay_nested_with_exact_counts_over_rounds(scope, pool, fraction, 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_input_masks_are_left_alone(scope):
     masks = Masks({"a": torch.ones(3, 3, dtype=torch.bool)})
-    SCOPES[scope]({"a": torch.rand(3, 3)}, masks, 0.5, (), 1.0)
+    SCOPES[scope]({"a": torch.rand(3, 3)}, masks, 0.5, {})
     assert masks.kept == 9
 
 
@@ -127,7 +129,7 @@ def test_the_input_masks_are_left_alone(scope):
 def test_a_layer_of_zeros_loses_exactly_its_count(scope):
     """Dead units tie massively at zero: threshold code prunes all of them or none."""
     masks = Masks({"a": torch.ones(5, 10, dtype=torch.bool)})
-    pruned = SCOPES[scope]({"a": torch.zeros(5, 10)}, masks, 0.3, (), 1.0)
+    pruned = SCOPES[scope]({"a": torch.zeros(5, 10)}, masks, 0.3, {})
     assert pruned["a"].flatten().tolist() == [False] * 15 + [True] * 35
 
 
@@ -136,7 +138,7 @@ def test_survivors_that_are_zero_are_survivors(scope):
     """Taking `w != 0` for the mask prunes a kept zero for free, and loses count."""
     masks = Masks({"a": torch.tensor([[False, True, True, True, True, False]])})
     scores = {"a": torch.tensor([[0.0, 0.0, 3.0, 0.0, 2.0, 9.0]])}
-    pruned = SCOPES[scope](scores, masks, 0.25, (), 1.0)
+    pruned = SCOPES[scope](scores, masks, 0.25, {})
     assert pruned["a"].tolist() == [[False, False, True, True, True, False]]
 
 
@@ -144,7 +146,7 @@ def test_survivors_that_are_zero_are_survivors(scope):
 @quick
 @given(seed=seeds, fraction=st.sampled_from([0.1, 0.2, 0.35, 0.5]), rounds=st.integers(1, 4))
 def test_layerwise_and_global_equal_torch_prune_without_ties(scope, seed, fraction, rounds):
-    """With the output layer at the full rate, as torch has no other."""
+    """With one rate for all layers, as torch has no other."""
     generator = torch.Generator().manual_seed(seed)
     layers = {"conv": nn.Conv2d(2, 5, 3), "fc": nn.Linear(45, 7), "out": nn.Linear(7, 3)}
     sizes = [layer.weight.numel() for layer in layers.values()]
@@ -155,7 +157,7 @@ def test_layerwise_and_global_equal_torch_prune_without_ties(scope, seed, fracti
     scores = {name: layer.weight.detach().abs() for name, layer in layers.items()}
     masks = Masks.dense(scores, scores)
     for _ in range(rounds):
-        masks = SCOPES[scope](scores, masks, fraction, ("out",), 1.0)
+        masks = SCOPES[scope](scores, masks, fraction, {})
         if scope == "global":
             pairs = [(layer, "weight") for layer in layers.values()]
             torch_prune.global_unstructured(pairs, torch_prune.L1Unstructured, amount=fraction)

@@ -257,6 +257,33 @@ def test_pruned_biases_make_another_trunk_since_its_record_counts_them():
     assert all(round.biases for round in with_biases)
 
 
+def test_what_is_excluded_makes_another_trunk_too():
+    rounds = lineage_rounds(alone("prune.exclude=[fc.*, '*.downsample.*']"), 0)
+    patterns = ("*.downsample.*", "fc.*")
+    assert [round.exclude for round in rounds] == [patterns] * 4
+    assert rounds[0].spec["exclude"] == list(patterns)
+    assert rounds[1].spec["prune"]["exclude"] == list(patterns)
+    assert not {round.key for round in rounds} & set(keys(alone()))
+    assert keys(alone("prune.exclude=[]")) == keys(alone())
+    assert all(round.exclude == () for round in lineage_rounds(alone(), 0))
+
+
+def test_the_order_of_what_is_excluded_means_nothing():
+    one, other = alone("prune.exclude=[a, b]"), alone("prune.exclude=[b, a, b]")
+    assert keys(one) == keys(other)
+    assert arm_id(one) == arm_id(other)
+
+
+def test_the_rate_of_convolutions_counts_under_layerwise_alone():
+    assert keys(alone("prune.conv=0.1")) == keys(alone())
+    layerwise, conv = "prune.scope=layerwise", "prune.conv=0.1"
+    plain, other = keys(alone(layerwise)), keys(alone(layerwise, conv))
+    assert plain[0] == other[0]
+    assert not set(plain[1:]) & set(other[1:])
+    assert keys(alone(layerwise, "prune.conv=0.2")) == plain, "the rate of all others"
+    assert keys(alone(layerwise, "prune.conv=0.0"))[1:] != plain[1:]
+
+
 def test_the_protocol_enters_every_key(monkeypatch):
     before = set(keys(alone())) | {arm_id(alone())}
     monkeypatch.setattr(ClassifierTrainer, "PROTOCOL", 2)

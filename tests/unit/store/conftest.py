@@ -83,6 +83,7 @@ def _make_round(seed: int = 0, parent: Round | None = None, **more: Any) -> Roun
         end=70,
         length=70,
         biases=False,
+        exclude=(),
         spec=spec,
         prune=None,
         stop=Stop(),

@@ -45,7 +45,7 @@ def dense(trainer, *, clock=0, end=50, next_masks=None) -> Start:
 
 
 def test_mnist1d_is_the_published_data_set_split_3500_500_1000():
-    dataset = data.load("mnist1d", "cpu")
+    dataset = data.load(study().trainer, "cpu")
     published = make_dataset(get_dataset_args())
     assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (3500, 500, 1000)
     x_test = torch.tensor(published["x_test"], dtype=torch.float32)
@@ -58,16 +58,16 @@ def test_mnist1d_is_the_published_data_set_split_3500_500_1000():
 def test_the_score_is_the_test_accuracy_of_the_last_weights():
     trainer = make_trainer(study(), gpu=False)
     [outcome] = trainer.train([dense(trainer)])
-    net = nets.build("mlp-16", 40, 10)
+    net = nets.build(study().trainer)
     net.load_state_dict(dict(outcome.weights))
-    test = data.load("mnist1d", "cpu").test
+    test = data.load(study().trainer, "cpu").test
     assert outcome.scores.score == (net(test.x).argmax(1) == test.y).sum().item() / 1000
 
 
 def test_the_test_set_is_read_at_the_end_alone(monkeypatch):
     """Selection on validation: whatever is measured before the last step is not the test set."""
     trainer = make_trainer(study(), gpu=False)
-    dataset = data.load("mnist1d", "cpu")
+    dataset = data.load(study().trainer, "cpu")
     read = []
     real = loop.measure
     monkeypatch.setattr(loop, "measure", lambda net, split: read.append(split) or real(net, split))
@@ -84,7 +84,7 @@ def test_a_stop_rule_goes_by_validation_and_the_test_set_is_still_read_at_the_en
 ):
     """It is met by what it is told: validation accuracy, of which the fourth is made to reach."""
     trainer = stopping(rule="target", threshold=0.9, evaluate=evaluate)
-    dataset = data.load("mnist1d", "cpu")
+    dataset = data.load(study().trainer, "cpu")
     valid = iter([0.1, 0.2, 0.89, 0.9, 0.1])
     read = []
 
@@ -148,11 +148,12 @@ def test_the_curves_summaries():
 
 
 def test_batches_cover_an_epoch_once_and_continue_from_any_step():
-    split = data.load("mnist1d", "cpu").train
-    batches = loop.Batches(split, 100, seed=3)
+    spec = study().trainer
+    dataset = data.load(spec, "cpu")
+    batches = loop.Batches(dataset, spec, seed=3)
     whole = torch.cat([batches.at(step)[0] for step in range(35)])
-    assert torch.equal(whole.sort(dim=0).values, split.x.sort(dim=0).values)
-    later = loop.Batches(split, 100, seed=3)
+    assert torch.equal(whole.sort(dim=0).values, dataset.train.x.sort(dim=0).values)
+    later = loop.Batches(dataset, spec, seed=3)
     assert torch.equal(later.at(40)[0], [batches.at(step) for step in range(36, 41)][-1][0])
     assert not torch.equal(batches.at(0)[0], batches.at(35)[0]), "each epoch has its own order"
 
@@ -161,22 +162,3 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_mend():
     trainer = make_trainer(study(optimizer="sgd", lr=1e20), gpu=False)
     with pytest.raises(TrainingError, match=r"loss became .*trainer\.lr"):
         trainer.train([dense(trainer)])
-
-
-def test_residual_mlp_adds_its_hidden_layers():
-    net = nets.build("residual-mlp-16-16", 40, 10)
-    assert isinstance(net, nets.ResidualMLP)
-    x = torch.randn(5, 40)
-    hidden = net.first(x).relu()
-    assert torch.equal(net(x), net.last(hidden + net.blocks[0](hidden).relu()))
-
-
-def test_mlp_300_100_has_the_papers_shape():
-    shapes = {
-        name: tuple(p.shape) for name, p in nets.build("mlp-300-100", 784, 10).named_parameters()
-    }
-    assert shapes == {
-        "0.weight": (300, 784), "0.bias": (300,),
-        "2.weight": (100, 300), "2.bias": (100,),
-        "4.weight": (10, 100), "4.bias": (10,),
-    }  # fmt: skip

@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch._dynamo  # an optimizer's first step would import it: better here than in a round
@@ -70,12 +70,12 @@ class RLlibDQN:
         way, end = (Arena(self.spec, evaluation_seeds(count)) for count in counts)
         return way, end
 
-    def prunable(self, *, biases: bool) -> Prunable:
-        found = prunable(self._skeleton(), biases=biases)
+    def prunable(self, *, biases: bool, exclude: Sequence[str] = ()) -> Prunable:
+        found = prunable(self._skeleton(), biases=biases, exclude=exclude)
         if not self.spec.dueling:
             return found
         streams = tuple(n for n in found.names if n.startswith(("value.", "advantage.")))
-        return Prunable(names=found.names, output=streams)
+        return replace(found, output=streams)
 
     def positions(self) -> Mapping[str, int]:
         return nets.positions(self._build(), self.space)
