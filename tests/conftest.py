@@ -12,6 +12,7 @@ import pytest
 
 
 ROOT = Path(__file__).parent.parent
+SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
 WEIRD = """it's a "store" with 100% odd (names) & spaces é"""
 
 

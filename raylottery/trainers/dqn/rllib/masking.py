@@ -32,7 +32,7 @@ class MaskedLearner:
     counting: bool
 
     def build(self) -> None:
-        super().build()  # ty: ignore[unresolved-attribute] (of the learner it is mixed into)
+        super().build()  # ty: ignore[missing-attribute] (of the learner it is mixed into)
         self.guards, self.masks = {}, {}
         self.revived, self.counting = 0, False
 
