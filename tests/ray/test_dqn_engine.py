@@ -904,12 +904,12 @@ def test_the_schedules_shrink_with_the_round(trainers, monkeypatch):
         seen["lrs"] += lrs
         return plain(learner, batches, lrs, last_counts)
 
-    def sample(runner, *, epsilons, weights=None, plain=TransitionRunner.sample):
+    def collect(runner, epsilons, weights=None, plain=TransitionRunner.collect):
         seen["epsilons"] += list(epsilons)
-        return plain(runner, epsilons=epsilons, weights=weights)
+        return plain(runner, epsilons, weights)
 
     monkeypatch.setattr(TicketLearner, "learn", learn)
-    monkeypatch.setattr(TransitionRunner, "sample", sample)
+    monkeypatch.setattr(TransitionRunner, "collect", collect)
     outcome = trained(trainer, start(trainer, end=32, length=32))
     assert outcome.scores.steps == 32
     assert seen["lrs"] == pytest.approx([0.01 * (1 - 0.5 * step / 32) for step in range(32)])

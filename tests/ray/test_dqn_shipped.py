@@ -28,9 +28,7 @@ def short_form(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)
-def test_the_short_form_of_every_shipped_sweep_trains_two_rounds(
-    path, tmp_path, rows
-):
+def test_the_short_form_of_every_shipped_sweep_trains_two_rounds(path, tmp_path, rows):
     text = path.read_text()
     sweep = parse_sweep(text, file=path.name, overrides=short_form(text))
     watcher = Diary(say=lambda line: None)
