@@ -2,10 +2,11 @@
 
     class MaskedPPOLearner(MaskedLearner, PPOTorchLearner): ...
 
-It knows nothing of the algorithm, but that each module has one optimizer. Gradients are masked before RLlib clips them, so that the norm
-sees survivors alone and Adam's moments of pruned weights stay zero; weights are masked after each
-optimizer step, before anything else (a target network, an env runner) is copied from them. The
-masks are part of the learner's state: restored weights are never without them.
+It knows nothing of the algorithm, but that each module has one optimizer. Gradients are masked
+before RLlib clips them, so that the norm sees survivors alone and Adam's moments of pruned weights
+stay zero; weights are masked after each optimizer step, before anything else (a target network,
+an env runner) is copied from them. The masks are part of the learner's state: restored weights are
+never without them.
 """
 
 from __future__ import annotations
