@@ -30,6 +30,7 @@ import ray
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
 
 from raylottery.pruning import Masks, apply_mask
 from raylottery.spec import DQNTrainer, parse_sweep
@@ -76,9 +77,9 @@ class Ours:
 
     def train(self, updates: int) -> None:
         agent = self.trainer.algorithm
-        agent.advance(agent.step + updates)
+        agent.advance(agent.at + updates)
 
-    def net(self) -> Callable:
+    def net(self) -> nn.Module:
         return self.trainer.algorithm.learner_group._learner.q.net
 
     def stop(self) -> None:
@@ -130,12 +131,23 @@ class Stock:
         while self.sampled < goal:
             self.iterate()
 
-    def net(self) -> Callable:
-        module = self.algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
-        return lambda obs: module.compute_q_values({Columns.OBS: obs})["qf_preds"]
+    def net(self) -> nn.Module:
+        learner = self.algorithm.learner_group._learner
+        return Values(learner.module[DEFAULT_MODULE_ID].unwrapped())
 
     def stop(self) -> None:
         self.algorithm.stop()
+
+
+class Values(nn.Module):
+    """RLlib's module as a plain network: observations in, the value of each action out."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.module.compute_q_values({Columns.OBS: obs})["qf_preds"]
 
 
 def speed(turns: int, updates: int) -> list[dict]:
@@ -258,7 +270,9 @@ def main() -> None:
             f"{row['loop']:32} mean greedy return over {row['steps']} steps, by seed: {means}\n"
         )
     if options.json:
-        options.json.write_text(json.dumps({"speed": rates, "parts": parts, "learning": learnt}, indent=1))
+        options.json.write_text(
+            json.dumps({"speed": rates, "parts": parts, "learning": learnt}, indent=1)
+        )
     ray.shutdown()
 
 

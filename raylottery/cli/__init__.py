@@ -32,6 +32,11 @@ COMMANDS = {
         "The file holds the weights the round started from (start.NAME), its mask (mask.NAME) and "
         "the weights it ended with (trained.NAME), under the network's own parameter names."
     ),
+    "play": (
+        "Play the greedy episodes again whose mean return is an agent's score.\n\n"
+        "Each is the very episode that was measured, from the same seed, and nothing is trained. "
+        "A video needs pip install 'raylottery[video]'."
+    ),
     "doctor": "Check versions, GPUs, Ray, data sets and a store.",
 }
 """What each command does: its first sentence for the list, all of it for its own help."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raylottery.analysis.stats import Estimate
     from raylottery.cli.progress import Bars, Lines
     from raylottery.driver.plan import Plan
+    from raylottery.driver.play import Played
     from raylottery.driver.watch import Result, Watcher
     from raylottery.spec import Lineage
 
@@ -159,6 +160,36 @@ def comparison(found: Comparison) -> None:
 
 def scaled(value: float | None, factor: float) -> str:
     return "" if value is None else f"{factor * value:+.2f}"
+
+
+def played(found: Played) -> None:
+    """Episodes one by one, then their mean beside the recorded score."""
+    table(
+        [
+            {
+                "episode": number,
+                "seed": episode.seed,
+                "return": plain(episode.total),
+                "steps": episode.steps,
+            }
+            for number, episode in enumerate(found.episodes, start=1)
+        ]
+    )
+    mean, score, by = f"mean: {found.mean:.10g}", f"{found.score:.10g}", found.record
+    if not found.whole:
+        lines(f"{mean}; the recorded score, {score}, is the mean of all {found.of} episodes")
+    elif found.mean == found.score:
+        lines(f"{mean}, the same as recorded")
+    else:
+        lines(
+            f"{mean}; it differs from the recorded score, {score}, which raylottery {by.version} "
+            f"took on {by.host}: another type of CPU or other versions may change the last bits"
+        )
+
+
+def plain(value: float) -> float:
+    """A whole number as one, which a table does not round."""
+    return int(value) if float(value).is_integer() else value
 
 
 def findings(found: Sequence[Any]) -> None:

@@ -6,11 +6,13 @@ import json
 
 from raylottery.driver.stored import stored_plan
 from raylottery.errors import NotFoundError, did_you_mean
-from raylottery.spec import Lineage, Round
-from raylottery.store import Store
+from raylottery.spec import Lineage, Round, Sweep
+from raylottery.store import Record, Store
 
 
-def find_round(name: str, lineage: str, index: int, control: str, store: Store) -> Round:
+def find_round(
+    name: str, lineage: str, index: int, control: str, store: Store
+) -> tuple[Lineage, Round]:
     """The round of a stored sweep; `lineage` may be shortened while it stays unique."""
     plan = stored_plan(name, store)
     matches = [line for line in plan.lineages if line.id.startswith(lineage)]
@@ -20,7 +22,7 @@ def find_round(name: str, lineage: str, index: int, control: str, store: Store) 
             f"{what} with {lineage!r} in sweep {name!r}. `raylottery status {name} --json` lists "
             f"them all"
         )
-    return pick(matches[0], index, control)
+    return matches[0], pick(matches[0], index, control)
 
 
 def pick(lineage: Lineage, index: int, control: str) -> Round:
@@ -38,28 +40,31 @@ def pick(lineage: Lineage, index: int, control: str) -> Round:
     return found[0]
 
 
-def ticket_file(name: str, lineage: str, index: int, control: str, store: Store) -> bytes:
-    """A safetensors file with the ticket's `start.*` weights, its `mask.*`, the `trained.*` weights
-    and, where a stop rule ended the search, the `stopped.*` ones.
-
-    Every name after the first dot is the network's own parameter name.
-    """
-    round = find_round(name, lineage, index, control, store)
+def find_trained(
+    name: str, lineage: str, index: int, control: str, store: Store
+) -> tuple[Sweep, Round, Record]:
+    """A finished round of a stored sweep, and its arm's study."""
+    line, round = find_round(name, lineage, index, control, store)
     record = store.record(round.key)
     if record is None:
         raise NotFoundError(
             f"round {index} ({control}) of lineage {lineage} is not trained yet: "
             f"run the sweep again to get it"
         )
+    return line.arm.study, round, record
+
+
+def ticket_file(name: str, lineage: str, index: int, control: str, store: Store) -> bytes:
+    """A safetensors file with the ticket's `start.*` weights, its `mask.*`, the `trained.*` ones
+    and, where a stop rule ended the search, the `stopped.*` ones.
+
+    Every name after the first dot is the network's own parameter name.
+    """
+    study, round, record = find_trained(name, lineage, index, control, store)
     from raylottery.lineage import begin
     from raylottery.store.tickets import pack, unpack
     from raylottery.trainers import make_trainer
 
-    study = next(
-        line.arm.study
-        for line in stored_plan(name, store).lineages
-        if round.key in {r.key for r in line.rounds}
-    )
     stored, _ = unpack(store.read_file(record, "ticket.safetensors"))
     start = begin(round, make_trainer(study, gpu=False), store, {})
     about = {

@@ -1,7 +1,11 @@
-"""What every trainer promises a lineage. A new trainer joins by adding a case to `STUDIES`."""
+"""What every trainer promises a lineage. A new trainer joins by adding a case to `STUDIES`.
+
+One that needs Ray has its cases in `tests/ray`, where these tests are run again.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
@@ -38,7 +42,8 @@ def study(request):
 
 @pytest.fixture(scope="module")
 def trainer(study):
-    return make_trainer(study, gpu=False)
+    with closing(make_trainer(study, gpu=False)) as trainer:
+        yield trainer
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +80,14 @@ def start(
 @pytest.fixture(scope="module")
 def stopping(study):
     """Makes a trainer of the same study under a stop rule."""
+    with ExitStack() as made:
 
-    def make(rule, **fields):
-        stop = Stop.model_validate({"rule": rule, **fields})
-        return make_trainer(study.model_copy(update={"stop": stop}), gpu=False)
+        def make(rule, **fields):
+            stop = Stop.model_validate({"rule": rule, **fields})
+            trainer = make_trainer(study.model_copy(update={"stop": stop}), gpu=False)
+            return made.enter_context(closing(trainer))
 
-    return make
+        yield make
 
 
 def equal(a, b) -> bool:

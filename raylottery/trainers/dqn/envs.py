@@ -168,7 +168,7 @@ def _registered(spec: DQNTrainer, render: str | None) -> gymnasium.Env:
     # means it and needs no warning. The checker would look at the first step alone, for a price
     # on all of them.
     env = _made(spec, partial(gymnasium.make, known, disable_env_checker=True), arguments, render)
-    return _ShortSeeds(env) if origin.startswith("minatar") else env
+    return _MinAtar(env) if origin.startswith("minatar") else env
 
 
 def _look_up(env: str) -> EnvSpec:
@@ -361,9 +361,15 @@ def _laid_out(env: gymnasium.Env, space: Box) -> gymnasium.Env:
     return TransformObservation(env, laid_out, Box(low, high, shape, dtype))
 
 
-class _ShortSeeds(gymnasium.Wrapper):
-    """MinAtar's games take seeds of 32 bits alone."""
+class _MinAtar(gymnasium.Wrapper):
+    """MinAtar's games take seeds of 32 bits alone, and a seed does not reset all that there is.
+
+    At times the action before is taken instead of the one that is asked for, and that action may
+    be one of the episode before.
+    """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        short = None if seed is None else seed % 2**32
-        return self.env.reset(seed=short, options=options)
+        if seed is None:
+            return self.env.reset(options=options)
+        self.env.get_wrapper_attr("game").last_action = 0
+        return self.env.reset(seed=seed % 2**32, options=options)

@@ -34,8 +34,15 @@ class Replay:
         self.highest = 1.0
 
     def add(self, new: Transitions) -> None:
-        """Put transitions in, in place of the oldest once the buffer is full."""
+        """Put transitions in, in place of the oldest once the buffer is full.
+
+        A transition that was never drawn has no priority yet, and is given the highest.
+        """
+        new = dict(new)
+        priorities = new.pop("priorities", None)
         count = len(new["actions"])
+        if count == 0:
+            return
         if not self.arrays:
             self.arrays = {
                 name: np.zeros((self.capacity, *part.shape[1:]), part.dtype)
@@ -45,7 +52,10 @@ class Replay:
         for name, part in new.items():
             self.arrays[name][places] = part
         if self.priorities is not None:
-            self.priorities.set(places, np.full(count, self.highest))
+            if priorities is None:
+                priorities = np.full(count, self.highest)
+            self.highest = max(self.highest, float(priorities.max()))
+            self.priorities.set(places, priorities)
         self.next = (self.next + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
 
@@ -77,10 +87,13 @@ class Replay:
         self.highest = max(self.highest, float(priorities.max()))
 
     def contents(self) -> Transitions:
-        """All transitions, oldest first."""
+        """All transitions, oldest first, and their priorities where they have some."""
         first = self.next if self.size == self.capacity else 0
         places = (first + np.arange(self.size)) % self.capacity
-        return {name: array[places] for name, array in self.arrays.items()}
+        found = {name: array[places] for name, array in self.arrays.items()}
+        if self.priorities is not None:
+            found["priorities"] = self.priorities.at(places)
+        return found
 
 
 class SumTree:
@@ -157,7 +170,8 @@ class Assembler:
 
 def stack(transitions: Sequence[tuple], shape: tuple[int, ...], dtype: str) -> Transitions:
     """Transitions one by one, as arrays."""
-    obs, actions, rewards, next_obs, terminated, n = zip(*transitions, strict=True) or [()] * 6
+    columns = zip(*transitions, strict=True) if transitions else [()] * 6
+    obs, actions, rewards, next_obs, terminated, n = columns
     return {
         "obs": np.asarray(obs, dtype).reshape(-1, *shape),
         "actions": np.asarray(actions, np.int64),

@@ -93,6 +93,8 @@ def test_help_takes_a_blink(tmp_path, words):
         ("ticket name lineage --to x", "nothing is given for ROUND. (The round;", "ticket "),
         ("ticket name lineage one --to x", 'ROUND: unable to convert "one" into int', "ticket "),
         ("export name", "nothing is given for --to. (The file to write", "export "),
+        ("play name lineage", "nothing is given for ROUND. (The round;", "play "),
+        ("play name lineage 1 --episodes few", "--episodes: unable to convert", "play "),
         ("ls --store", "nothing is given for --store. (Where results live", "ls "),
         ("run sweep.yaml more", "one word too many: more", "run "),
         ("run sweep.yaml --max-concurrent x", "--max-concurrent: unable to conv", "run "),

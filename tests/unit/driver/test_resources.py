@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from raylottery.errors import UsageError
 from raylottery.driver.resources import bundles, seats
+from raylottery.errors import UsageError
 from raylottery.spec import Sweep, parse_sweep
 
 
-CLASSIFIER = "{kind: classifier, dataset: mnist1d, model: mlp-4, length: 1ep, batch_size: 9, lr: 1.0}"
+CLASSIFIER = """
+  {kind: classifier, dataset: mnist1d, model: mlp-4, length: 1ep, batch_size: 9, lr: 1.0}"""
 
 
 def asking(cpus: float, gpus: float = 0.0, trainer: str = CLASSIFIER) -> Sweep:

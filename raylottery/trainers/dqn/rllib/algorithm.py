@@ -7,20 +7,25 @@ learners. One algorithm trains round after round: `begin` leaves nothing of the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.dqn import DQN, DQNConfig
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.rl_module import RLModuleSpec
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
+from raylottery.errors import TrainingError
 from raylottery.spec import DQNTrainer
 from raylottery.trainers.base import Weights
 from raylottery.trainers.dqn import envs
-from raylottery.trainers.dqn.replay import Replay, Transitions
+from raylottery.trainers.dqn.replay import Replay
 from raylottery.trainers.dqn.rllib.learner import Beginning, TicketLearner, nonzero
 from raylottery.trainers.dqn.rllib.module import QModule
 from raylottery.trainers.dqn.rllib.runner import Sample, TransitionRunner, gym_spaces
@@ -33,10 +38,18 @@ QUIET = ("ray.rllib", "ray._common.deprecation", "ray.tune", "ray.train")
 class TicketDQN(DQN):
     """Collects and learns, from one point of the schedule to another."""
 
+    # Never None once it is set up, whatever RLlib allows for other algorithms.
+    env_runner_group: EnvRunnerGroup  # ty: ignore[incompatible-mutable-override]
+    learner_group: LearnerGroup  # ty: ignore[incompatible-mutable-override]
+
     def setup(self, config) -> None:
         super().setup(config)
+        assert self.config is not None
         self.spec = DQNTrainer.model_validate_json(self.config.model_config["trainer"])
         self.sync_every = max(1, self.spec.steps(self.spec.target_every))
+
+    def _setup_logdir(self) -> None:
+        """Nothing is logged, so no folder is made for it in the user's home."""
 
     def begin(
         self,
@@ -51,15 +64,13 @@ class TicketDQN(DQN):
         self.schedule = schedule
         self.masks = beginning.masks
         self.replay = replay
-        self.step = beginning.step
+        self.at = beginning.step
         self.due = 0
         """Updates left until experience is collected again."""
         self.env_steps = 0
         self.returns: list[float] = []
         self.on_learners(TicketLearner.begin, beginning=beginning)
-        self.on_runners(
-            lambda runner: runner.begin(env_seed, exploration_seed)  # noqa: PLW0108
-        )
+        self.on_runners(lambda runner: runner.begin(env_seed, exploration_seed))
         self.stale = True
 
     def warm_up(self, epsilon: float, weights: Weights | None = None) -> None:
@@ -75,16 +86,16 @@ class TicketDQN(DQN):
 
     def training_step(self) -> None:
         """Train to the step that is the next goal."""
-        while self.step < self.goal:
+        while self.at < self.goal:
             if self.due == 0:
                 steps = np.arange(self.spec.rollout // self.lanes) * self.lanes
-                passed = self.step + steps * (self.spec.updates / self.spec.rollout)
+                passed = self.at + steps * (self.spec.updates / self.spec.rollout)
                 self.refresh()
                 self.collect(np.array([self.schedule.epsilon(at) for at in passed]))
                 self.due = self.spec.updates
-            count = min(self.due, self.goal - self.step)
+            count = min(self.due, self.goal - self.at)
             self.learn(count)
-            self.step += count
+            self.at += count
             self.due -= count
 
     def advance(self, goal: int) -> None:
@@ -105,21 +116,23 @@ class TicketDQN(DQN):
         self.env_steps += len(epsilons) * self.lanes
 
     def normalise(self, obs: np.ndarray) -> None:
+        if len(obs) == 0:
+            return  # all that was seen still waits for the rewards of n steps
         mean, var = obs.mean(axis=0), obs.var(axis=0)
         self.on_learners(TicketLearner.observe, mean=mean, var=var, count=len(obs))
         self.stale = True
 
     def learn(self, count: int) -> None:
         """So many updates, on batches that are drawn anew after each where priorities matter."""
-        lrs = [self.schedule.lr(self.step + i) for i in range(count)]
-        last_counts = self.step + count == self.goal
+        lrs = [self.schedule.lr(self.at + i) for i in range(count)]
+        last_counts = self.at + count == self.goal
         if self.spec.priority:
             for lr in lrs:
                 batch, places = self.replay.draw_by_priority(self.spec.batch_size)
                 errors = self.on_learners(
                     TicketLearner.learn, batches=[batch], lrs=[lr], last_counts=last_counts
                 )
-                self.replay.reprioritise(interleaved(errors), places)
+                self.replay.reprioritise(places, interleaved(errors))
         else:
             batches = self.replay.draw(count, self.spec.batch_size)
             self.on_learners(
@@ -132,10 +145,10 @@ class TicketDQN(DQN):
         if not self.stale:
             return
         self.stale = False
-        local = self.env_runner_group.local_env_runner
-        if self.spec.runners == 0 and self.learner_group.is_local:
-            learner = self.learner_group._learner
-            copy_into(local.module.net, learner.q.net)
+        if self.spec.runners == 0 and self.learner_group.is_local:  # both are in this process
+            runner = cast("TransitionRunner", self.env_runner_group.local_env_runner)
+            learner = cast("TicketLearner", self.learner_group._learner)
+            copy_into(runner.q.net, learner.q.net)
             return
         reference = ray.put(self.weights())
         self.on_runners(partial(given, reference=reference))
@@ -166,22 +179,48 @@ class TicketDQN(DQN):
 
     def on_learners(self, call, **arguments) -> list[Any]:
         """What each learner answers, in order; an error is raised."""
-        results = self.learner_group.foreach_learner(call, **arguments)
-        return [result.get() for result in results]
+        results = list(self.learner_group.foreach_learner(call, **arguments))
+        with original_errors():
+            for result in results:
+                if not result.ok:
+                    raise result.get()
+        return complete([result.get() for result in results], self.spec.learners, "learners")
 
     def on_runners(self, call) -> list[Any]:
         """What each runner answers, in order; an error is raised."""
-        group = self.env_runner_group
-        return group.foreach_env_runner(call, local_env_runner=self.spec.runners == 0)
+        with original_errors():
+            answers = self.env_runner_group.foreach_env_runner(
+                call, local_env_runner=self.spec.runners == 0
+            )
+        return complete(answers, self.spec.runners, "env runners")
+
+
+@contextmanager
+def original_errors() -> Generator[None]:
+    """Raises what another process raised, rather than Ray's account of it, which is chained."""
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from error
+
+
+def complete(answers: list[Any], processes: int, what: str) -> list[Any]:
+    """The answers, which RLlib cuts short without a word once a process has failed."""
+    if len(answers) != max(1, processes):
+        raise TrainingError(
+            f"{processes - len(answers)} of {processes} {what} failed before and answer no more. "
+            f"Nothing of this round was kept; run the sweep again"
+        )
+    return answers
 
 
 def sampled(runner: TransitionRunner, epsilons: np.ndarray, weights: Weights | None) -> Sample:
-    return runner.sample(epsilons=epsilons, weights=weights)
+    return runner.collect(epsilons, weights)
 
 
 def given(runner: TransitionRunner, reference: ray.ObjectRef) -> None:
     weights = ray.get(reference) if isinstance(reference, ray.ObjectRef) else reference
-    runner.module.net.load_state_dict(dict(weights), strict=True)
+    runner.q.net.load_state_dict(dict(weights), strict=True)
 
 
 @torch.no_grad()
@@ -205,7 +244,7 @@ def build(spec: DQNTrainer, gpus: float) -> TicketDQN:
         logging.getLogger(name).setLevel(logging.ERROR)
     box, discrete = gym_spaces(envs.spaces(spec))
     placed = ray.util.get_current_placement_group() is not None
-    return (
+    config = (
         DQNConfig(algo_class=TicketDQN)
         .environment(TicketDQN.__name__, observation_space=box, action_space=discrete)
         .env_runners(
@@ -234,7 +273,7 @@ def build(spec: DQNTrainer, gpus: float) -> TicketDQN:
             v_max=spec.value_range,
             n_step=spec.n_step,
             td_error_loss_fn="huber" if spec.loss == "huber" else "mse",
-            grad_clip=spec.clip,
+            grad_clip=spec.clip,  # ty: ignore[invalid-argument-type] (RLlib clips by any number)
             grad_clip_by="global_norm",
             train_batch_size=spec.batch_size,
             replay_buffer_config={
@@ -245,5 +284,5 @@ def build(spec: DQNTrainer, gpus: float) -> TicketDQN:
         .framework("torch", torch_skip_nan_gradients=True)  # a mean loss tells of them instead
         .fault_tolerance(restart_failed_env_runners=False)
         .debugging(log_level="ERROR", log_sys_usage=False)
-        .build_algo()
     )
+    return cast("TicketDQN", config.build_algo())

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
-from ray.rllib.utils.metrics import TD_ERROR_KEY
 from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.metrics import TD_ERROR_KEY
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from torch import Tensor
 
@@ -46,10 +47,13 @@ class Beginning:
 class TicketLearner(MaskedLearner, DQNTorchLearner):
     """Trains one ticket after the other."""
 
+    metrics: Latest  # ty: ignore[incompatible-mutable-override] (set once, in build)
+
     def build(self) -> None:
         super().build()
         self.metrics = Latest(stats_cls_lookup=self.config.stats_cls_lookup, root=False)
         self.spec = self.q.spec
+        torch.set_num_threads(self.spec.threads)
         self.sync_every = max(1, self.spec.steps(self.spec.target_every))
         self.pair = tuple(list(net.parameters()) for net in (self.q.target, self.q.net))
         self.step = 0
@@ -57,7 +61,7 @@ class TicketLearner(MaskedLearner, DQNTorchLearner):
 
     @property
     def q(self) -> QModule:
-        return self.module[DEFAULT_MODULE_ID].unwrapped()
+        return cast("QModule", self.module[DEFAULT_MODULE_ID].unwrapped())
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -65,8 +69,8 @@ class TicketLearner(MaskedLearner, DQNTorchLearner):
         return optimizer
 
     def configure_optimizers_for_module(self, module_id, config=None) -> None:
-        params = self.get_parameters(self._module[module_id])
-        spec = self._module[module_id].unwrapped().spec
+        params = self.get_parameters(self.module[module_id])
+        spec = self.q.spec
         optimizer = torch.optim.Adam(
             params, lr=spec.lr, eps=spec.adam_epsilon, weight_decay=spec.weight_decay, fused=True
         )
@@ -105,7 +109,7 @@ class TicketLearner(MaskedLearner, DQNTorchLearner):
 
     def mine(self, batch: Transitions) -> dict[str, Tensor]:
         """This learner's share of a batch, on its device."""
-        share = slice(self._learner_index, None, max(1, self.config.num_learners))
+        share = slice(self._learner_index, None, max(1, self.spec.learners))
         parts = {  # what came through Ray cannot be written to, which torch wants of its own
             COLUMNS.get(name, name): np.require(part[share], requirements="W")
             for name, part in batch.items()

@@ -2,10 +2,11 @@
 
     class MaskedPPOLearner(MaskedLearner, PPOTorchLearner): ...
 
-It knows nothing of the algorithm. Gradients are masked before RLlib clips them, so that the norm
-sees survivors alone and Adam's moments of pruned weights stay zero; weights are masked after each
-optimizer step, before anything else (a target network, an env runner) is copied from them. The
-masks are part of the learner's state: restored weights are never without them.
+It knows nothing of the algorithm, but that each module has one optimizer. Gradients are masked
+before RLlib clips them, so that the norm sees survivors alone and Adam's moments of pruned weights
+stay zero; weights are masked after each optimizer step, before anything else (a target network,
+an env runner) is copied from them. The masks are part of the learner's state: restored weights are
+never without them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class MaskedLearner:
     counting: bool
 
     def build(self) -> None:
-        super().build()  # ty: ignore[unresolved-attribute] (of the learner it is mixed into)
+        super().build()  # ty: ignore[missing-attribute] (of the learner it is mixed into)
         self.guards, self.masks = {}, {}
         self.revived, self.counting = 0, False
 

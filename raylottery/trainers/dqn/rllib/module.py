@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from ray.rllib.algorithms.dqn.dqn_learner import (
@@ -17,7 +18,7 @@ from ray.rllib.algorithms.dqn.dqn_learner import (
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from raylottery.spec import DQNTrainer
 from raylottery.trainers.dqn import envs, nets
@@ -33,22 +34,26 @@ class QModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     def make_target_networks(self) -> None:
         self.target = deepcopy(self.net).requires_grad_(False)
 
-    def get_target_network_pairs(self) -> list[tuple[nets.QNet, nets.QNet]]:
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [(self.net, self.target)]
 
     def get_non_inference_attributes(self) -> list[str]:
         return ["target"]
 
-    def compute_q_values(self, batch: dict) -> dict[str, Tensor]:
+    def compute_q_values(self, batch: dict) -> dict[str, Any]:
         return self._values(self.net, batch[Columns.OBS])
 
-    def forward_target(self, batch: dict) -> dict[str, Tensor]:
+    def forward_target(self, batch: dict) -> dict[str, Any]:
         return self._values(self.target, batch[Columns.OBS])
+
+    def forward_train(self, batch: dict, **kwargs) -> dict[str, Any]:
+        # No layer of ours is another in training, and saying so to each takes time.
+        return self._forward_train(batch, **kwargs)
 
     def _forward(self, batch: dict, **kwargs) -> dict[str, Tensor]:
         return {Columns.ACTIONS: self.net(batch[Columns.OBS]).argmax(dim=-1)}
 
-    def _forward_train(self, batch: dict) -> dict[str, Tensor]:
+    def _forward_train(self, batch: dict, **kwargs) -> dict[str, Any]:
         obs, next_obs = batch[Columns.OBS], batch[Columns.NEXT_OBS]
         with torch.no_grad():
             after = self._values(self.target, next_obs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import gymnasium as gym
 import numpy as np
@@ -11,11 +12,13 @@ import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
 
 from raylottery.spec import DQNTrainer, derive_seed
 from raylottery.trainers.base import Weights
 from raylottery.trainers.dqn import envs
 from raylottery.trainers.dqn.replay import Assembler, Transitions, stack
+from raylottery.trainers.dqn.rllib.module import QModule
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Sample:
     """Of the episodes that ended, in order."""
 
 
-class TransitionRunner(EnvRunner):
+class TransitionRunner(EnvRunner, Checkpointable):
     """Acts in a few environments at once with the Q-network it was last given."""
 
     def __init__(self, *, config, **kwargs):
@@ -40,6 +43,10 @@ class TransitionRunner(EnvRunner):
     def make_module(self) -> None:
         spec = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()
+
+    @property
+    def q(self) -> QModule:
+        return cast("QModule", self.module)
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         single = gym_spaces(self.space)
@@ -57,10 +64,14 @@ class TransitionRunner(EnvRunner):
         self.running = np.zeros(self.spec.envs)
         self.obs = self.env.reset()
 
-    def sample(self, *, epsilons: np.ndarray, weights: Weights | None = None) -> Sample:
+    def sample(self, **kwargs) -> Sample:
+        return self.collect(**kwargs)
+
+    def collect(self, epsilons: np.ndarray, weights: Weights | None = None) -> Sample:
         """One step of every environment for each share of random actions."""
+        assert self.env is not None, "it was not told to begin"
         if weights is not None:
-            self.module.net.load_state_dict(dict(weights), strict=True)
+            self.q.net.load_state_dict(dict(weights), strict=True)
         done: list[tuple] = []
         returns: list[float] = []
         for epsilon in epsilons:
@@ -85,13 +96,13 @@ class TransitionRunner(EnvRunner):
         actions = self.chance.integers(self.space.actions, size=len(obs))
         if not random.all():
             with torch.no_grad():
-                greedy = self.module.net(torch.from_numpy(obs)).argmax(dim=-1).numpy()
+                greedy = self.q.net(torch.from_numpy(obs)).argmax(dim=-1).numpy()
             actions = np.where(random, actions, greedy)
         return actions
 
     def weights(self) -> Weights:
         """Those it acts with."""
-        return {name: tensor.clone() for name, tensor in self.module.net.state_dict().items()}
+        return {name: tensor.clone() for name, tensor in self.q.net.state_dict().items()}
 
     def get_state(self, components=None, *, not_components=None, **kwargs) -> dict:
         return {COMPONENT_RL_MODULE: self.module.get_state()}
@@ -102,6 +113,13 @@ class TransitionRunner(EnvRunner):
             module = ray.get(module)
         if module:
             self.module.set_state(module.get(DEFAULT_MODULE_ID, module))
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict]:
+        return (), {"config": self.config}
+
+    def apply(self, func, *args, **kwargs):
+        """What is raised goes to the caller; RLlib would end the process, and tell no cause."""
+        return func(self, *args, **kwargs)
 
     def assert_healthy(self) -> None:
         assert self.module is not None

@@ -89,7 +89,11 @@ class RLlibDQN:
             return self._build().state_dict()
 
     def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        return [self._train(start) for start in starts]
+        try:
+            return [self._train(start) for start in starts]
+        except Exception:
+            self.close()  # the next round is not to meet processes that have failed
+            raise
 
     def close(self) -> None:
         """Let go of the algorithm, its processes and all environments."""
@@ -139,7 +143,7 @@ class RLlibDQN:
                 if search.ends_training:
                     break
 
-        if not log.values or log.values_at != agent.step:  # stopped between two measurements
+        if not log.values or log.values_at != agent.at:  # stopped between two measurements
             revived += agent.count_revived()
             log.add(agent, self.measure(on_the_way=True))
         weights = agent.weights()
@@ -154,7 +158,7 @@ class RLlibDQN:
             score_area=mean(log.values),
             train_score=mean(agent.returns[-self.study.eval.window :]),
             loss=log.loss,
-            steps=agent.step - start.clock,
+            steps=agent.at - start.clock,
             env_steps=agent.env_steps,
             stopped_by=search.stopped_by,
             stop_step=search.step,
@@ -185,6 +189,9 @@ class RLlibDQN:
         replay = Replay(self.spec, derive_seed("replay", env_seed))
         if reset.replay == "kept" and previous is not None:
             replay.add({k: t.numpy() for k, t in section(previous.carried, "replay").items()})
+        moments: Weights = {}
+        if reset.optimizer == "kept" and previous is not None:
+            moments = section(previous.carried, "optimizer")
         explorer = start.trunk_seed if reset.exploration_seed == "same" else start.data_seed
         self.algorithm.begin(
             Beginning(
@@ -193,7 +200,7 @@ class RLlibDQN:
                 masks=ticket.masks,
                 masks_target=reset.target_mask == "same",
                 step=start.clock,
-                moments=section(previous.carried, "optimizer") if previous is not None else {},
+                moments=moments,
             ),
             Schedule(self.spec, reset, start),
             replay,
@@ -258,7 +265,7 @@ class RLlibDQN:
             if any(digest(copy) != trained for copy in held):
                 raise TrainingError(
                     f"{where} holds other weights than those that were trained, at step "
-                    f"{self.algorithm.step}. Nothing of this round was kept; run the sweep again"
+                    f"{self.algorithm.at}. Nothing of this round was kept; run the sweep again"
                 )
 
 
@@ -274,20 +281,20 @@ class Log:
 
     def add(self, agent: TicketDQN, value: float) -> None:
         """One measurement, and what training came to since the last."""
-        self.values_at, env_step = agent.step, agent.env_steps
+        self.values_at, env_step = agent.at, agent.env_steps
         self.values.append(value)
         measured = {("eval", "return"): value}
         self.loss = agent.mean_loss()
         if not math.isfinite(self.loss):
             raise TrainingError(
-                f"the training loss became {self.loss} by step {agent.step}: lower trainer.lr "
+                f"the training loss became {self.loss} by step {agent.at}: lower trainer.lr "
                 f"(now {agent.spec.lr}) or trainer.clip (now {agent.spec.clip})"
             )
         measured["train", "loss"] = self.loss
         if agent.returns:
             measured["train", "return"] = mean(agent.returns[-self.window :])
         self.points += [
-            CurvePoint(step=agent.step, env_step=env_step, split=split, metric=metric, value=v)
+            CurvePoint(step=agent.at, env_step=env_step, split=split, metric=metric, value=v)
             for (split, metric), v in measured.items()
         ]
 
