@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylottery.errors import did_you_mean
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen, determinants
-from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
+from raylottery.spec.problems import Key, Problem, Problems, StrictModel, changed, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,13 @@ class ClassifierTrainer(StrictModel):
     dataset: str
     """Data set to classify, such as mnist1d."""
     examples: Annotated[int | None, Frozen(None)] = Field(None, ge=100)
-    """Training examples of a generated data set (cifar-like), 5000 unless set; a tenth validate."""
+    """Training examples of generated data (cifar-like), 5000 unless set; a tenth validate."""
     model: str
-    """Network: mlp-300-100 (its hidden widths), residual-mlp-100-100, lenet-300-100, conv-2, conv-4,
-    conv-6, resnet-20, resnet-56, resnet-18, resnet-50, vgg-16, vgg-19, torchvision:NAME, or one
-    of your own as package.module:function."""
+    """Network: mlp-300-100 (its hidden widths), residual-mlp-100-100, lenet-300-100, conv-2,
+    conv-4, conv-6, resnet-20, resnet-56, resnet-18, resnet-50, vgg-16, vgg-19, torchvision:NAME,
+    or one of your own as package.module:function."""
     initialisation: Annotated[Literal["torch", "glorot", "kaiming"], Frozen("torch")] = "torch"
-    """How weights begin: by torch's or the network's own rules, or normal as Glorot or He have it."""
+    """How weights begin: by torch's or the network's own rules, or normal as Glorot's or He's."""
     length: Extent
     """Training of a round from start to end, in updates or epochs, such as 15ep."""
     batch_size: int = Field(ge=1)
@@ -106,8 +106,8 @@ class ClassifierTrainer(StrictModel):
     schedule: Annotated[
         Literal["constant", "drops", "cosine", "triangular"], Frozen("constant")
     ] = "constant"
-    """How the learning rate goes on after the warmup: constant, with drops, as a half cosine to 0, or
-    up to its height at the middle of the training and down to 0."""
+    """How the learning rate goes on after the warmup: constant, with drops, as a half cosine to 0,
+    or up to its height at the middle of the training and down to 0."""
     drops: Annotated[tuple[Extent, ...], Frozen(())] = Field((), strict=False)
     """drops: where the learning rate falls, such as [80ep, 120ep]."""
     drop_factor: Annotated[float, Frozen(0.1)] = Field(0.1, gt=0, lt=1)
@@ -117,12 +117,12 @@ class ClassifierTrainer(StrictModel):
     label_smoothing: Annotated[float, Frozen(0.0)] = Field(0.0, ge=0, lt=1)
     """Share of each label that is spread over all classes."""
     normalise: Annotated[Literal["dataset", "unit", "none"], Frozen("dataset")] = "dataset"
-    """Pixels: to mean 0 and spread 1 of each channel of the data set, from 0 to 1, or from 0 to 255.
-    Data that are no pixels stay as published."""
+    """Pixels: to mean 0 and spread 1 of each channel of the data set, from 0 to 1, or from 0 to
+    255. Data that are no pixels stay as published."""
     augment: Annotated[Literal["none", "flip-crop", "flip-crop-cutout"], Frozen("none")] = "none"
-    """What is done to training images: mirrored and shifted by up to 4 pixels, a hole cut in them."""
+    """What is done to training images: mirrored and shifted by up to 4 pixels, a hole cut in."""
     precision: Annotated[Literal["float32", "tf32", "bf16"], Frozen("float32")] = "float32"
-    """Arithmetic of products: float32, tf32 (GPUs), or bf16 where torch holds it safe (autocast)."""
+    """Arithmetic of products: float32, tf32 (GPUs), or bf16 where torch holds it safe."""
     channels_last: Annotated[bool, Frozen(True)] = True
     """Whether images lie in memory pixel by pixel, which is faster."""
     compile: Annotated[bool, Frozen(False)] = False
@@ -145,9 +145,9 @@ class ClassifierTrainer(StrictModel):
         if model in MODELS or _ELSEWHERE.fullmatch(model) or parse_mlp(model):
             return model
         raise ValueError(
-            f"no such model: {shown(model)}. {did_you_mean(model, (*MODELS, 'mlp-300-100'))} An mlp "
-            f"is named by its widths, such as mlp-300-100 or residual-mlp-100-100; others as "
-            f"torchvision:NAME or package.module:function."
+            f"no such model: {shown(model)}. {did_you_mean(model, (*MODELS, 'mlp-300-100'))} "
+            f"An mlp is named by its widths, such as mlp-300-100 or residual-mlp-100-100; others "
+            f"as torchvision:NAME or package.module:function."
         )
 
     @field_validator("length")
@@ -206,16 +206,27 @@ class ClassifierTrainer(StrictModel):
         if (self.schedule == "drops") != bool(self.drops):
             text = "go together: schedule: drops, and drops: [80ep, 120ep] or the like."
             yield Problem(("drops",), text)
-        try:
-            points = [self.steps(extent) for extent in (*self.drops, self.warmup)]
-        except ValueError as error:
-            yield Problem(("drops" if self.drops else "warmup",), str(error))
-            return
-        if any(point >= self.total_steps for point in points):
-            text = f"lie within the training ({self.length}, {self.total_steps} updates)."
-            yield Problem(("drops" if self.drops else "warmup",), text)
-        if sorted(set(points[:-1])) != points[:-1]:
+        places = {("drops", index): extent for index, extent in enumerate(self.drops)}
+        outside = list(self._outside(places | {("warmup",): self.warmup}))
+        yield from outside
+        points = [self.steps(extent) for extent in self.drops if not outside]
+        if sorted(set(points)) != points:
             yield Problem(("drops",), "come one after the other; sort them, each once.")
+
+    def _outside(self, places: Mapping[Key, Extent]) -> Iterator[Problem]:
+        """Points that do not lie within the training, and why."""
+        for key, extent in places.items():
+            try:
+                inside = self.steps(extent) < self.total_steps
+            except ValueError as error:
+                yield Problem(key, str(error))
+                continue
+            if not inside:
+                yield Problem(
+                    key,
+                    f"{extent} is not before the end of the training ({self.length}, "
+                    f"{self.total_steps} updates); say less.",
+                )
 
     @property
     def size(self) -> DataSize:

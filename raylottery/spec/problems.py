@@ -180,7 +180,7 @@ def _figure(bound: float) -> str:
 
 
 def _help(field: FieldInfo | None) -> str:
-    return f" ({field.description})" if field is not None and field.description else ""
+    return f" ({' '.join(field.description.split())})" if field and field.description else ""
 
 
 def shown(value: object) -> str:

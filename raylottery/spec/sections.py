@@ -43,7 +43,7 @@ class Prune(StrictModel):
     output: Annotated[Literal["half", "full"], Frozen("half")] = "half"
     """Rate of the output layer under scope layerwise."""
     conv: Annotated[float | None, Frozen(None)] = Field(None, ge=0, lt=1)
-    """Share that convolutions lose under scope layerwise, such as 0.1; as `fraction` unless set."""
+    """Share that convolutions lose under scope layerwise, such as 0.1; `fraction` unless set."""
     exclude: Annotated[tuple[str, ...], Frozen(())] = Field((), strict=False)
     """Parameters that are never pruned, by name or pattern, such as [fc.*, '*.downsample.*']."""
     biases: Annotated[bool, Frozen(False)] = False

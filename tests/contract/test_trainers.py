@@ -32,6 +32,17 @@ seeds: [0]
         "sgd": ", momentum: 0.9, weight_decay: 0.001",
     }.items()
     for model in ("mlp-16", "residual-mlp-16-16")
+} | {
+    f"classifier-images-{net}": f"""
+name: contract
+trainer: {{kind: classifier, dataset: cifar-like, examples: 300, model: 'tests.networks:{net}',
+           length: 14ep, batch_size: 50, optimizer: sgd, momentum: 0.9, nesterov: true,
+           weight_decay: 0.001, lr: 0.01, schedule: cosine, warmup: 1ep, augment: flip-crop}}
+prune: {{fraction: 0.5, rounds: 1}}
+eval: {{every: 10it}}
+seeds: [0]
+"""
+    for net in ("normed", "dropping")
 }
 
 

@@ -56,6 +56,7 @@ class Classifier:
         self.device = describe(device)
         self.eval_every = spec.steps(study.eval.every)
         self.stop = study.stop
+        self.gpus = study.resources.gpus
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
@@ -71,14 +72,18 @@ class Classifier:
     def forward(self) -> Callable[[Tensor], Tensor]:
         return torch.compile(self.net) if self.spec.compile else self.net
 
+    @functools.cached_property
+    def _skeleton(self) -> nn.Module:
+        return nets.skeleton(self.spec)
+
     def prunable(self, *, biases: bool, exclude: Sequence[str] = ()) -> Prunable:
-        return prunable(self._skeleton(), biases=biases, exclude=exclude)
+        return prunable(self._skeleton, biases=biases, exclude=exclude)
 
     def positions(self) -> Mapping[str, int]:
-        return positions(self._skeleton(), self.spec.size.shape)
+        return positions(self._skeleton, self.spec.size.shape)
 
     def total_params(self) -> int:
-        return sum(parameter.numel() for parameter in self._skeleton().parameters())
+        return sum(parameter.numel() for parameter in self._skeleton.parameters())
 
     def initial(self, seed: int) -> Weights:
         with torch.random.fork_rng(devices=[]):
@@ -86,16 +91,22 @@ class Classifier:
             return copied(self._build())
 
     def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        return [self._train(start) for start in starts]
+        devices = [self.torch_device] if self.torch_device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                return [self._train(start) for start in starts]
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"the memory of {self.device} is full: lower trainer.batch_size (now "
+                f"{self.spec.batch_size}), or raise resources.gpus (now {self.gpus:g}) so that "
+                f"fewer trials share a GPU"
+            ) from error
 
     def close(self) -> None:
         pass  # it holds nothing but memory
 
     def _build(self) -> nn.Module:
         return nets.build(self.spec)
-
-    def _skeleton(self) -> nn.Module:
-        return nets.skeleton(self.spec)
 
     def _train(self, start: Start) -> Outcome:
         dataset = self.dataset  # a worker's first takes a while, which is no training
@@ -105,8 +116,10 @@ class Classifier:
         torch.backends.cudnn.allow_tf32 = self.spec.precision == "tf32"
         net = self.net
         net.load_state_dict(dict(start.ticket.weights), strict=True)
+        net.train()
         learner = Learner(self, start)
         batches = Batches(dataset, self.spec, start.data_seed)
+        chance = Chance(self.spec, start.data_seed)
         search = Search(self.stop, start)
         stopped: Weights | None = None
         best = Best(net)
@@ -115,6 +128,7 @@ class Classifier:
         digests: dict[int, str] = {}
         step = start.clock
         while step < start.end and not search.ends_training:
+            chance.at(step)
             learner.rate(step)
             batch = batches.at(step)
             step += 1
@@ -275,6 +289,22 @@ class Batches:
             self.chance.manual_seed(derive_seed(self.seed, "augment", step))
             x = data.augmented(x, self.spec, self.chance)
         return data.prepared(x, self.spec, self.dataset), train.y[chosen]
+
+
+class Chance:
+    """What a network itself draws at random, as dropout does: by the seed and the step alone.
+
+    It draws from torch's global generators. To seed those takes as long as a small network's step,
+    and the networks made here draw nothing: it is done for those that are made elsewhere.
+    """
+
+    def __init__(self, spec: ClassifierTrainer, seed: int):
+        self.wanted = ":" in spec.model
+        self.seed = seed
+
+    def at(self, step: int) -> None:
+        if self.wanted:
+            torch.manual_seed(derive_seed(self.seed, "net", step))
 
 
 class Best:

@@ -255,7 +255,9 @@ def test_an_override_of_an_agent_is_refused_by_its_own_fields():
 
 def test_another_kind_takes_its_own_fields_alone():
     said = "\n".join(refusal(AGENT, ("trainer.kind=classifier",)))
-    assert "study.yaml:4: trainer.env: no such field. Valid: kind, dataset, model, length" in said
+    assert (
+        "study.yaml:4: trainer.env: no such field. Valid: kind, dataset, examples, model" in said
+    )
     assert "study.yaml:2: trainer.model: missing, and it has no default." in said
     assert "study.yaml:15: eval.episodes: is for kind dqn" not in said, "the trainer is not known"
 

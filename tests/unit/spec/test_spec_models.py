@@ -14,9 +14,10 @@ from raylottery.spec import (
     Rewind,
     Stop,
     Sweep,
-    parse_model,
+    parse_mlp,
 )
 from raylottery.spec.axes import axis_fields
+from raylottery.spec.classifier import MODELS
 from raylottery.spec.problems import sections
 from tests.unit.spec.samples import agent, alone, dqn
 
@@ -41,6 +42,8 @@ def test_the_defaults():
         "fraction": 0.2,
         "rounds": 1,
         "output": "half",
+        "conv": None,
+        "exclude": (),
         "biases": False,
     }
     assert Rewind().model_dump() == {"weights": "init", "clock": None, "retrain": None}
@@ -54,7 +57,8 @@ def test_the_defaults():
 
 
 SHARED = [
-    "prune.score", "prune.scope", "prune.fraction", "prune.output", "prune.biases",
+    "prune.score", "prune.scope", "prune.fraction", "prune.output", "prune.conv",
+    "prune.exclude", "prune.biases",
     "rewind.weights", "rewind.clock", "rewind.retrain", "eval.every", "eval.episodes",
     "eval.final", "eval.window", "stop.rule", "stop.threshold", "stop.hold", "stop.patience",
     "stop.least", "stop.within", "stop.window", "stop.evaluate", "stop.length_power",
@@ -62,8 +66,10 @@ SHARED = [
     "reset.target_mask", "reset.exploration", "reset.lr", "reset.normaliser", "reset.env_seed",
     "reset.exploration_seed", "resources.cpus", "resources.gpus",
 ]  # fmt: skip
-CLASSIFIERS = ["dataset", "model", "length", "batch_size", "optimizer", "lr", "momentum",
-               "weight_decay", "threads"]  # fmt: skip
+CLASSIFIERS = ["dataset", "examples", "model", "initialisation", "length", "batch_size",
+               "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_all", "schedule",
+               "drops", "drop_factor", "warmup", "label_smoothing", "normalise", "augment",
+               "precision", "channels_last", "compile", "threads"]  # fmt: skip
 AGENTS = ["engine", "env", "env_args", "preprocess", "normalise", "model", "hidden", "dueling",
           "length", "learning_starts", "rollout", "updates", "envs", "batch_size", "buffer",
           "priority", "priority_beta", "n_step", "gamma", "double", "atoms", "value_range", "loss",
@@ -99,17 +105,32 @@ def test_specs_cannot_be_changed_in_place():
     ],
 )
 def test_models(model, parsed):
-    assert parse_model(model) == parsed
+    assert parse_mlp(model) == parsed
+    assert trainer(model=model).model == model
 
 
 @pytest.mark.parametrize(
     "model",
     ["mlp", "mlp-", "mlp-0", "mlp-03", "mlp-3.5", "mlp-300-", "MLP-3", "mlp-3\n", "mlp-100000",
-     "residual-mlp-8", "residual-mlp-8-9", "residual-8-8", "conv-2", ""],
+     "residual-mlp-8", "residual-mlp-8-9", "residual-8-8", "conv-3", "torchvision:",
+     "torchvision:Resnet-18", "package.module:", ":function", "a b:c", "resnet-20\n", ""],
 )  # fmt: skip
 def test_models_that_are_none(model):
     with pytest.raises(ValueError, match=r"no such model|cannot add its layers"):
-        parse_model(model)
+        trainer(model=model)
+
+
+@pytest.mark.parametrize("model", [*MODELS, "torchvision:resnet18", "my.package:network"])
+def test_networks_of_images(model):
+    assert trainer(dataset="cifar10", model=model).model == model
+    assert parse_mlp(model) is None
+
+
+@pytest.mark.parametrize(("examples", "train", "valid"), [(100, 90, 10), (5000, 4500, 500)])
+def test_generated_data_have_the_size_that_is_asked_for(examples, train, valid):
+    found = trainer(dataset="cifar-like", examples=examples, batch_size=10).size
+    assert (found.train, found.valid, found.test) == (train, valid, 1000)
+    assert (found.shape, found.inputs) == ((3, 32, 32), 3072)
 
 
 def test_the_trainer_counts_updates_without_the_rest_of_an_epoch():

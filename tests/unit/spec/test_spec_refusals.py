@@ -22,7 +22,17 @@ NO_END = (
     "such as 5ep, or set clock: init."
 )
 SHARE = "(Share of the surviving weights that a round prunes, such as 0.2.)"
+NAMES = (
+    "An mlp is named by its widths, such as mlp-300-100 or residual-mlp-100-100; others as "
+    "torchvision:NAME or package.module:function."
+)
+WHOLE = "is not before the end of the training (15ep, 525 updates); say less."
 SEEDS = "(One lineage each in every arm, such as [0, 1, 2].)"
+FIELDS = (
+    "kind, dataset, examples, model, initialisation, length, batch_size, optimizer, lr, momentum, "
+    "nesterov, weight_decay, decay_all, schedule, drops, drop_factor, warmup, label_smoothing, "
+    "normalise, augment, ..."
+)
 CASES = [
     # Keys
     ("scope: global", "scop: global", "10: prune.scop: no such field. Did you mean 'scope'?"),
@@ -45,9 +55,10 @@ CASES = [
      "3: trainer.knid: no such field. Did you mean 'kind'?"),
     ("kind: classifier\n  ", "", "2: trainer.kind: missing, and it has no default. "
                                 "(What is trained: classifier or dqn.)"),
-    ("mlp-300-100", "mpl-300", "5: trainer.model: no such model: 'mpl-300'. Expected "
-     "mlp-WIDTH-WIDTH-... such as mlp-300-100, or residual-mlp-WIDTH-WIDTH-... such as "
-     "residual-mlp-100-100."),
+    ("mlp-300-100", "mpl-300", "5: trainer.model: no such model: 'mpl-300'. Did you mean "
+     f"'mlp-300-100'? {NAMES}"),
+    ("mlp-300-100", "resnet20", "5: trainer.model: no such model: 'resnet20'. Did you mean "
+     f"'resnet-20'? {NAMES}"),
     ("mlp-300-100", "residual-mlp-300-100", "5: trainer.model: 'residual-mlp-300-100' cannot add "
      "its layers: a residual-mlp has at least two hidden layers, all of one width, such as "
      "residual-mlp-100-100."),
@@ -90,7 +101,8 @@ CASES = [
      "9: trainer.lr: expected a finite number, found nan. (Learning rate.)"),
     ("lr: 0.002", "lr:", "9: trainer.lr: expected a number, found nothing. (Learning rate.)"),
     ("batch_size: 100", "batch_size: 3501", "7: trainer.batch_size: a batch of 3501 is more than "
-                                            "the 3500 training examples of mnist1d."),
+                                            "the 3500 training examples of mnist1d; say "
+                                            "at most that."),
     ("gpus: 0", "gpus: 1.5", "17: resources.gpus: above 1, GPUs come in whole numbers, not 1.5; "
                              "say 1 or 2."),
     # Lists
@@ -128,7 +140,7 @@ CASES = [
      "14: axes.prune.skope: no such field. Did you mean 'prune.scope'?"),
     ("prune.scope:", "scope:", "14: axes.scope: no such field. Did you mean 'prune.scope'?"),
     ("prune.scope:", "prune:", "14: axes.prune: a section is no axis; vary one of prune.score, "
-     "prune.scope, prune.fraction, prune.output, prune.biases."),
+     "prune.scope, prune.fraction, prune.output, prune.conv, prune.exclude, prune.biases."),
     ("prune.scope: [global, layerwise]", "prune.rounds: [1, 2]", "14: axes.prune.rounds: cannot "
      "be an axis: all arms go equally far; set prune.rounds itself."),
     ("prune.scope: [global, layerwise]", "seeds: [1, 2]", "14: axes.seeds: cannot be an axis: "
@@ -167,6 +179,91 @@ CASES = [
      "13: axes: expected a mapping, found nothing. (Lists of values by field, such as "
      "`prune.scope: [global, layerwise]`; `zip:` pairs lists.)"),
 ]  # fmt: skip
+
+
+IMAGES = ("mnist1d", "cifar10")
+ADDED = [
+    # What is said in the place of the line of the learning rate, and of what data
+    ((), "examples: 200", "10: trainer.examples: mnist1d has the size it has; leave it out, or "
+     "say dataset: cifar-like."),
+    ((("mnist1d", "cifar-like"),), "examples: 99", "10: trainer.examples: must be at least 100, "
+     "not 99. (Training examples of generated data (cifar-like), 5000 unless set; a tenth "
+     "validate.)"),
+    ((("mnist1d", "cifar-like"),), "examples: 110", "7: trainer.batch_size: a batch of 100 is "
+     "more than the 99 training examples of cifar-like; say at most that."),
+    ((("mlp-300-100", "vgg-16"),), "", "5: trainer.model: vgg-16 looks at images, and mnist1d "
+     "has none; say an mlp-..."),
+    ((), "initialisation: he",
+     "10: trainer.initialisation: no such value: 'he'. Valid: torch, glorot, kaiming."),
+    ((), "nesterov: true",
+     "10: trainer.nesterov: looks ahead along the momentum; set momentum too."),
+    ((), "nesterov: 1", "10: trainer.nesterov: expected true or false, found 1. (Whether the "
+     "momentum of sgd looks ahead.)"),
+    ((), "decay_all: some", "10: trainer.decay_all: expected true or false, found 'some'. "
+     "(Whether norms and biases decay with the weights.)"),
+    ((), "schedule: cosin",
+     "10: trainer.schedule: no such value: 'cosin'. Did you mean 'cosine'?"),
+    ((), "drops: [5ep]", "10: trainer.drops: go together: schedule: drops, and drops: [80ep, "
+     "120ep] or the like."),
+    ((), "schedule: drops", "2: trainer.drops: go together: schedule: drops, and drops: [80ep, "
+     "120ep] or the like."),
+    ((), "schedule: drops\n  drops: [5ep, 5ts]", "11: trainer.drops[1]: 5ts is in environment "
+     "steps, which cannot be counted here. Units: it, ep, %."),
+    ((), "schedule: drops\n  drops: [5ep, 525it]", f"11: trainer.drops[1]: 525it {WHOLE}"),
+    ((), "schedule: drops\n  drops: [5ep, 2ep]",
+     "11: trainer.drops: come one after the other; sort them, each once."),
+    ((), "schedule: drops\n  drops: [1ep, 35it]",
+     "11: trainer.drops: come one after the other; sort them, each once."),
+    ((), "drop_factor: 1", "10: trainer.drop_factor: must be below 1, not 1. (drops: what it is "
+     "multiplied by there.)"),
+    ((), "warmup: 5sync", "10: trainer.warmup: 5sync is in target syncs, which cannot be counted "
+     "here. Units: it, ep, %."),
+    ((), "warmup: 15ep", f"10: trainer.warmup: 15ep {WHOLE}"),
+    ((), "label_smoothing: 1", "10: trainer.label_smoothing: must be below 1, not 1. (Share of "
+     "each label that is spread over all classes.)"),
+    ((), "normalise: unit",
+     "10: trainer.normalise: is for images, and mnist1d has none; leave it out."),
+    ((IMAGES,), "normalise: units",
+     "10: trainer.normalise: no such value: 'units'. Did you mean 'unit'?"),
+    ((), "augment: flip-crop",
+     "10: trainer.augment: is for images, and mnist1d has none; leave it out."),
+    ((IMAGES,), "augment: flip-crp",
+     "10: trainer.augment: no such value: 'flip-crp'. Did you mean 'flip-crop'?"),
+    ((), "precision: fp16",
+     "10: trainer.precision: no such value: 'fp16'. Did you mean 'bf16'?"),
+    ((), "channels_last: 1", "10: trainer.channels_last: expected true or false, found 1. "
+     "(Whether images lie in memory pixel by pixel, which is faster.)"),
+    ((), "compile: 1", "10: trainer.compile: expected true or false, found 1. (Whether "
+     "torch.compile is used, once a lineage; on a CPU it rarely pays.)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pairs", "said", "message"), ADDED)
+def test_a_fault_in_how_a_classifier_trains_is_named_with_its_line(pairs, said, message):
+    assert refused(*pairs, ("lr: 0.002", f"lr: 0.002\n  {said}")) == [f"study.yaml:{message}"]
+
+
+def test_a_late_drop_does_not_hide_a_long_warmup():
+    said = "lr: 0.002\n  warmup: 200%\n  schedule: drops\n  drops: [1ep, 15ep]"
+    assert refused(("lr: 0.002", said)) == [
+        f"study.yaml:10: trainer.warmup: 200% {WHOLE}",
+        f"study.yaml:12: trainer.drops[1]: 15ep {WHOLE}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("conv: 1", "must be below 1, not 1. (Share that convolutions lose under scope layerwise, "
+         "such as 0.1; `fraction` unless set.)"),
+        ("exclude: fc", "expected a list, found 'fc'. (Parameters that are never pruned, by name "
+         "or pattern, such as [fc.*, '*.downsample.*'].)"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_what_is_pruned_is_named(said, message):
+    key = said.partition(":")[0]
+    [line] = refused(("rounds: 3", f"rounds: 3, {said}"))
+    assert line == f"study.yaml:10: prune.{key}: {message}"
 
 
 @pytest.mark.parametrize(("old", "new", "message"), CASES)
@@ -214,17 +311,16 @@ def test_a_fault_of_some_arms_names_the_first_of_them():
 
 def test_all_faults_of_a_file_are_listed_in_its_order():
     assert refused(
-        ("mnist1d", "mnist"),
+        ("mnist1d", "minst1d"),
         ("lr: 0.002", "lr: -1\n  lambda: 3"),
         ("rounds: 3", "round: 3"),
         ("[global, layerwise]", "[]"),
         ("controls: [random-ticket]", "controls: [random, reinit, reinit2]"),
         ("retries: 3", "retries: 1.5"),
     ) == [
-        "study.yaml:4: trainer.dataset: no such data set: 'mnist'. Did you mean 'mnist1d'?",
+        "study.yaml:4: trainer.dataset: no such data set: 'minst1d'. Did you mean 'mnist1d'?",
         "study.yaml:9: trainer.lr: must be above 0, not -1. (Learning rate.)",
-        "study.yaml:10: trainer.lambda: no such field. Valid: kind, dataset, model, length, "
-        "batch_size, optimizer, lr, momentum, weight_decay, threads.",
+        f"study.yaml:10: trainer.lambda: no such field. Valid: {FIELDS}.",
         "study.yaml:11: prune.round: no such field. Did you mean 'rounds'?",
         "study.yaml:15: axes.prune.scope: an axis without values has no arms; list some, "
         "or take it out.",

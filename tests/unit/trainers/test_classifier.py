@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from mnist1d.data import get_dataset_args, make_dataset
@@ -9,18 +11,33 @@ from mnist1d.data import get_dataset_args, make_dataset
 from raylottery.errors import TrainingError
 from raylottery.pruning import Masks
 from raylottery.spec import Stop, parse_sweep
+from raylottery.spec.extent import Extent
+from raylottery.spec.sections import Eval, Resources
 from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Start, Ticket, Trainer
 from raylottery.trainers.classifier import data, loop, nets
 
 
 def study(**changes):
-    fields = {"model": "mlp-16", "length": "2ep", "lr": 0.01} | changes
+    plain = {"dataset": "mnist1d", "model": "mlp-16", "length": "2ep", "batch_size": 100}
+    fields = plain | {"lr": 0.01} | changes
     text = ", ".join(f"{name}: {value}" for name, value in fields.items())
     return parse_sweep(
-        f"name: s\ntrainer: {{kind: classifier, dataset: mnist1d, batch_size: 100, {text}}}\n"
+        f"name: s\ntrainer: {{kind: classifier, {text}}}\n"
         "prune: {fraction: 0.5, rounds: 1}\nseeds: [0]\neval: {every: 10it}\n"
     )
+
+
+def images(**changes):
+    """A study of few small images, on a network that takes any shape."""
+    few = {"dataset": "cifar-like", "examples": 200, "batch_size": 30, "model": "mlp-4"}
+    return study(**(few | changes))
+
+
+def classifier(study) -> loop.Classifier:
+    trainer = make_trainer(study, gpu=False)
+    assert isinstance(trainer, loop.Classifier)
+    return trainer
 
 
 def stopping(**rule) -> Trainer:
@@ -66,11 +83,11 @@ def test_the_score_is_the_test_accuracy_of_the_last_weights():
 
 def test_the_test_set_is_read_at_the_end_alone(monkeypatch):
     """Selection on validation: whatever is measured before the last step is not the test set."""
-    trainer = make_trainer(study(), gpu=False)
+    trainer = classifier(study())
     dataset = data.load(study().trainer, "cpu")
     read = []
-    real = loop.measure
-    monkeypatch.setattr(loop, "measure", lambda net, split: read.append(split) or real(net, split))
+    real = trainer.measure
+    monkeypatch.setattr(trainer, "measure", lambda split: read.append(split) or real(split))
     trainer.train([dense(trainer)])
     kinds = [
         "test" if s is dataset.test else "valid" if s is dataset.valid else "train" for s in read
@@ -88,11 +105,11 @@ def test_a_stop_rule_goes_by_validation_and_the_test_set_is_still_read_at_the_en
     valid = iter([0.1, 0.2, 0.89, 0.9, 0.1])
     read = []
 
-    def measured(net, split):
+    def measured(split):
         read.append("valid" if split is dataset.valid else "other")
         return (1.0, next(valid) if split is dataset.valid else 1.0)
 
-    monkeypatch.setattr(loop, "measure", measured)
+    monkeypatch.setattr(trainer, "measure", measured)
     [outcome] = trainer.train([dense(trainer)])
     assert outcome.scores.stop_step == 40
     assert read == ["valid"] * (5 if evaluate == "full" else 4) + ["other"] * 3
@@ -162,3 +179,164 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_mend():
     trainer = make_trainer(study(optimizer="sgd", lr=1e20), gpu=False)
     with pytest.raises(TrainingError, match=r"loss became .*trainer\.lr"):
         trainer.train([dense(trainer)])
+
+
+def test_smoothed_labels_are_what_is_trained_on_and_the_validation_loss_is_plain():
+    trainer = classifier(study(label_smoothing=0.2))
+    begun = dense(trainer, end=1)
+    x, y = loop.Batches(trainer.dataset, trainer.spec, begun.data_seed).at(0)
+    net = nets.build(trainer.spec)
+    net.load_state_dict(dict(begun.ticket.weights))
+    logs = net(x).log_softmax(dim=1)
+    own, spread = -logs[torch.arange(len(y)), y].mean(), -logs.mean()
+    [outcome] = trainer.train([begun])
+    assert outcome.scores.loss == pytest.approx((0.8 * own + 0.2 * spread).item(), rel=1e-5)
+    net.load_state_dict(dict(outcome.weights))
+    valid = trainer.dataset.valid
+    plain = torch.nn.functional.cross_entropy(net(valid.x), valid.y).item()
+    found = [p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")]
+    assert found == pytest.approx([plain], rel=1e-5)
+
+
+@pytest.mark.parametrize("decay_all", ["true", "false"])
+def test_norms_and_biases_decay_unless_they_are_left_out(decay_all):
+    """One step with and one without decay differ by lr times decay times the weight, or by 0."""
+    norms = {"dataset": "cifar-like", "examples": 100, "batch_size": 50, "optimizer": "sgd",
+             "model": "tests.networks:normed", "length": "10it", "lr": 0.1}  # fmt: skip
+    decayed, plain = (
+        classifier(study(**norms, weight_decay=decay, decay_all=decay_all)) for decay in (0.5, 0.0)
+    )
+    begun = dense(plain, end=1)
+    [with_decay], [without] = decayed.train([begun]), plain.train([begun])
+    for name, _ in plain.net.named_parameters():
+        weight = begun.ticket.weights[name]
+        decays = decay_all == "true" or weight.ndim > 1
+        expected = without.weights[name] - (0.1 * 0.5 * weight if decays else 0)
+        torch.testing.assert_close(with_decay.weights[name], expected)
+        assert weight.count_nonzero() or "bias" in name, "or nothing were shown"
+
+
+def test_bf16_trains_float32_weights_and_repeats_itself():
+    trainer = make_trainer(study(precision="bf16"), gpu=False)
+    full = make_trainer(study(), gpu=False)
+    [first], [second] = trainer.train([dense(trainer)]), trainer.train([dense(trainer)])
+    [exact] = full.train([dense(full)])
+    assert {tensor.dtype for tensor in first.weights.values()} == {torch.float32}
+    assert first.digests == second.digests
+    assert first.curve == second.curve
+    assert first.curve != exact.curve, "it is no float32"
+    assert first.scores.loss == pytest.approx(exact.scores.loss, rel=0.05)
+
+
+@pytest.mark.parametrize("augment", ["flip-crop", "flip-crop-cutout"])
+def test_the_images_of_a_step_depend_on_the_seed_and_the_step_alone(augment):
+    spec = images(augment=augment).trainer
+    dataset = data.load(spec, "cpu")
+    whole = loop.Batches(dataset, spec, seed=3)
+    seen = [whole.at(step) for step in range(14)]
+    torch.manual_seed(8)
+    for step in (9, 13, 2):  # a clock in the middle, and one that goes back
+        for found, expected in zip(
+            loop.Batches(dataset, spec, seed=3).at(step), seen[step], strict=True
+        ):
+            assert torch.equal(found, expected)
+    drawn_from = set()
+    for step in range(14):
+        whole.at(step)
+        drawn_from.add(whole.chance.initial_seed())
+    assert len(drawn_from) == 14, "each step has its own draws"
+    plain = loop.Batches(dataset, images().trainer, seed=3)
+    assert torch.equal(plain.at(9)[1], seen[9][1]), "the order is the same"
+    assert not torch.equal(plain.at(9)[0], seen[9][0]), "and the images are changed"
+    other = loop.Batches(dataset, spec, seed=4)
+    assert not torch.equal(other.at(0)[0], seen[0][0])
+
+
+def test_what_is_measured_is_not_augmented():
+    trainer, plain = (
+        make_trainer(images(augment=augment), gpu=False) for augment in ("flip-crop", "none")
+    )
+    begun = dense(plain, end=0)
+    assert trainer.train([begun])[0].curve == plain.train([begun])[0].curve
+
+
+def test_the_rate_of_the_schedule_is_what_moves_the_weights():
+    """sgd's step is as long as its rate: a tenth where the rate has dropped to a tenth."""
+    drops = {"optimizer": "sgd", "schedule": "drops", "drops": "[10it]"}
+    trainer, plain = (
+        make_trainer(study(**fields), gpu=False) for fields in (drops, {"optimizer": "sgd"})
+    )
+    begun = dense(plain, clock=15, end=16)
+    [dropped], [constant] = trainer.train([begun]), plain.train([begun])
+    for name, weight in begun.ticket.weights.items():
+        moved = constant.weights[name] - weight
+        torch.testing.assert_close(dropped.weights[name] - weight, moved / 10, atol=1e-7, rtol=0)
+        assert moved.abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("net", ["normed", "dropping"])
+def test_a_clock_in_the_middle_goes_on_as_the_whole_training_did(net):
+    """To the bit, where the optimizer keeps nothing: order, augmentation, rate, norms, draws."""
+    fields = {"model": f"tests.networks:{net}", "optimizer": "sgd", "schedule": "cosine",
+              "warmup": "3it", "augment": "flip-crop-cutout"}  # fmt: skip
+    trainer = classifier(images(**fields))
+    begun = dense(trainer, end=14)
+    [whole] = trainer.train([replace(begun, keep=(5,))])
+    middle = {name: tensor.contiguous() for name, tensor in whole.snapshots[5].items()}
+    ticket = replace(begun.ticket, weights=middle)
+    [rest] = trainer.train([replace(begun, ticket=ticket, clock=5)])
+    assert list(rest.weights) == list(whole.weights)
+    for name, weight in rest.weights.items():
+        assert torch.equal(weight, whole.weights[name]), name
+    for name in begun.ticket.masks:
+        assert not torch.equal(rest.weights[name], middle[name]), name
+    assert rest.scores.score == whole.scores.score
+
+
+def test_dropout_depends_on_the_seed_and_the_step_alone():
+    drops = {"model": "tests.networks:dropping"}
+    often = make_trainer(images(**drops), gpu=False)
+    rarely = Eval(every=Extent.parse("12it"))
+    seldom = make_trainer(images(**drops).model_copy(update={"eval": rarely}), gpu=False)
+    state = torch.random.get_rng_state()
+    [first] = often.train([dense(often, end=12)])
+    assert torch.equal(torch.random.get_rng_state(), state), "the user's draws go on as they were"
+    torch.manual_seed(5)
+    [second] = seldom.train([dense(seldom, end=12)])
+    for name, weight in first.weights.items():
+        assert torch.equal(weight, second.weights[name]), name
+
+
+def test_a_network_that_is_made_for_evaluation_is_trained_all_the_same():
+    trainer = make_trainer(images(model="tests.networks:normed_for_evaluation"), gpu=False)
+    [outcome] = trainer.train([dense(trainer, end=1)])
+    assert outcome.weights["1.num_batches_tracked"] == 1
+
+
+def test_a_full_gpu_names_what_fills_it_and_the_mend(monkeypatch):
+    full = study().model_copy(update={"resources": Resources(gpus=0.25)})
+    trainer = make_trainer(full, gpu=False)
+
+    def update(learner, x, y, *, auditing):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(loop.Learner, "update", update)
+    with pytest.raises(TrainingError) as caught:
+        trainer.train([dense(trainer)])
+    assert str(caught.value) == (
+        "the memory of cpu is full: lower trainer.batch_size (now 100), or raise resources.gpus "
+        "(now 0.25) so that fewer trials share a GPU"
+    )
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+
+def test_a_network_is_built_once_for_its_names_and_shapes(monkeypatch):
+    built = []
+    real = nets.skeleton
+    monkeypatch.setattr(nets, "skeleton", lambda spec: built.append(spec) or real(spec))
+    trainer = make_trainer(study(), gpu=False)
+    for biases in (False, True):
+        trainer.prunable(biases=biases)
+    trainer.positions()
+    trainer.total_params()
+    assert len(built) == 1

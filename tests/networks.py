@@ -1,0 +1,32 @@
+"""Small networks that are made elsewhere, for tests: they are named as tests.networks:NAME."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def normed(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A convolution and its batch norm, which keeps count of what it has seen."""
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 4, 3, stride=4),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, classes),
+    )
+
+
+def normed_for_evaluation(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return normed(shape, classes).eval()
+
+
+def dropping(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A network that draws at random while it trains."""
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 4, 3, stride=8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(64, classes),
+    )
