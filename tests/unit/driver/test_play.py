@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from moviepy import VideoFileClip
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from raylottery.cli import main
 from raylottery.driver.play import play
@@ -206,8 +207,14 @@ def test_a_round_that_is_not_there_is_named(made, where, said):
 
 
 def frames(file: Path) -> list[np.ndarray]:
-    with VideoFileClip(str(file), audio=False) as clip:
-        return list(clip.iter_frames())
+    """All of a video, by ffmpeg itself: moviepy's reader may leave its pipes open."""
+    about = subprocess.run(
+        [get_ffmpeg_exe(), "-i", str(file)], capture_output=True, text=True, check=False
+    ).stderr
+    width, height = map(int, re.search(r" (\d{2,})x(\d{2,})", about).groups())  # ty: ignore
+    words = ["-v", "error", "-i", str(file), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run([get_ffmpeg_exe(), *words], capture_output=True, check=True).stdout
+    return list(np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3))
 
 
 def pictures(seed: int) -> list[np.ndarray]:
