@@ -8,6 +8,7 @@ trainer's own specification: equal starts give equal outcomes, whatever they are
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -117,6 +118,15 @@ class Outcome:
     digests: Mapping[int, str] = field(default_factory=dict)
     """Where snapshots were wanted: a hash of all weights at each evaluation step, by which a later
     training can prove that it repeats this one bit for bit."""
+
+
+def digest(weights: Weights) -> str:
+    """A hash of every parameter and buffer, name by name."""
+    total = hashlib.sha256()
+    for name, tensor in weights.items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 class Trainer(Protocol):

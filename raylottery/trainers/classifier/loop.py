@@ -10,7 +10,6 @@ validation loss.
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from raylottery.errors import TrainingError
 from raylottery.pruning.guard import Guard
 from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec import ClassifierTrainer, Sweep, derive_seed
-from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights
+from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights, digest
 from raylottery.trainers.classifier import data, nets
 from raylottery.trainers.classifier.schedule import Schedule
 from raylottery.trainers.positions import positions
@@ -145,7 +144,7 @@ class Classifier:
                 best.offer(net, valid_loss)
                 met = search.measured(step, valid_accuracy) or met
                 if start.keep:
-                    digests[step] = digest(net)
+                    digests[step] = digest(net.state_dict())
             if met:
                 stopped = copied(net)
         if not log.points:  # nothing was to be trained: the ticket itself is measured
@@ -341,15 +340,6 @@ class Log:
 def copied(net: nn.Module) -> Weights:
     """The state dict, on the CPU and apart from the network it was taken from."""
     return {name: t.detach().to("cpu", copy=True) for name, t in net.state_dict().items()}
-
-
-def digest(net: nn.Module) -> str:
-    """A hash of every parameter and buffer, name by name."""
-    total = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def mean(values: Sequence[float]) -> float:

@@ -8,7 +8,6 @@ in environments of its own, from the same starts every time; its steps are not c
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from raylottery.errors import TrainingError
 from raylottery.pruning import apply_mask
 from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec import DQNTrainer, Sweep, derive_seed
-from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights
+from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights, digest
 from raylottery.trainers.dqn import envs, nets
 from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds
 from raylottery.trainers.dqn.replay import Replay
@@ -303,15 +302,6 @@ def section(carried: Weights, name: str) -> Weights:
     """The part of what was carried whose names begin so."""
     start = f"{name}."
     return {k.removeprefix(start): t for k, t in carried.items() if k.startswith(start)}
-
-
-def digest(weights: Weights) -> str:
-    """A hash of every parameter and buffer, name by name."""
-    total = hashlib.sha256()
-    for name, tensor in weights.items():
-        total.update(name.encode())
-        total.update(tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def mean(values: Sequence[float]) -> float:
