@@ -6,7 +6,7 @@ Networks are built without storage, and no engine is imported: a plan has to be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from math import prod
 
@@ -37,15 +37,17 @@ class Survey:
 
 def survey(study: Sweep) -> Survey:
     """The sizes of a study's network; UsageError if it, or its environment, cannot be made."""
-    spec = study.trainer
+    spec, how = study.trainer, study.prune
     net = skeleton(spec)
-    layers = prunable(net, biases=study.prune.biases, exclude=study.prune.exclude)
     if isinstance(spec, DQNTrainer):
-        if spec.dueling:
-            layers = replace(layers, output=streams(layers))
+        from raylottery.trainers.dqn import nets as agents
+
+        assert isinstance(net, agents.QNet)
+        layers = agents.layers(net, biases=how.biases, exclude=how.exclude)
     else:
         from raylottery.trainers.classifier.nets import refuse_unfit
 
+        layers = prunable(net, biases=how.biases, exclude=how.exclude)
         refuse_unfit(net, spec)
     parameters = dict(net.named_parameters())
     return Survey(
@@ -66,11 +68,6 @@ def skeleton(spec: ClassifierTrainer | DQNTrainer) -> nn.Module:
     from raylottery.trainers.classifier import nets as classifiers
 
     return classifiers.skeleton(spec)
-
-
-def streams(layers: Prunable) -> tuple[str, ...]:
-    """The two output layers of a dueling network: value and advantage."""
-    return tuple(name for name in layers.names if name.startswith(("value.", "advantage.")))
 
 
 def refuse_too_deep(study: Sweep, survey: Survey) -> None:

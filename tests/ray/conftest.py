@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raylottery.driver.cluster import ENVIRONMENT
+from raylottery.store import layout
 from tests.conftest import ROOT, WEIRD
 
 
@@ -55,3 +60,27 @@ def local_ray() -> Iterator[None]:
     ray.init(include_dashboard=False, log_to_driver=False, num_cpus=8, num_gpus=1)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def killing() -> Callable[..., threading.Thread]:
+    """Kills whoever trains a round, as soon as its lease is there or a little into the round."""
+
+    def begin(store: Path, key: str, into: float = 0.0) -> threading.Thread:
+        lease = store / layout.lease(key)
+
+        def kill() -> None:
+            for _ in range(6000):
+                if lease.exists():
+                    victim = json.loads(lease.read_text())["pid"]
+                    time.sleep(into)
+                    os.kill(victim, signal.SIGKILL)
+                    return
+                time.sleep(0.01)
+            raise AssertionError(f"nobody ever trained {key}")
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        return killer
+
+    return begin

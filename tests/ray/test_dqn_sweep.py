@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +15,7 @@ from raylottery.driver.run import run
 from raylottery.driver.watch import Result
 from raylottery.lineage import harvest
 from raylottery.spec import lineages, parse_sweep
-from raylottery.store import Store, layout
+from raylottery.store import Store
 from tests.e2e.conftest import FREE
 
 
@@ -151,27 +146,13 @@ def test_another_run_in_another_place_gives_the_same_tables(trained, tmp_path, r
         assert all(torch.equal(a[name], b[name]) for name in a), "weights, bit for bit"
 
 
-def test_an_agent_killed_in_mid_round_goes_on_to_the_same_table(trained, tmp_path, rows):
+def test_an_agent_killed_in_mid_round_goes_on_to_the_same_table(trained, tmp_path, rows, killing):
     store, _, _ = trained
     changes = ("axes={prune.scope: [global], rewind.weights: [10%]}", "seeds=[0]")
     [lineage] = lineages(parse_sweep(SWEEP, overrides=changes))
-    killed = []
-
-    def kill_whoever_trains_round_1() -> None:
-        lease = tmp_path / layout.lease(lineage.rounds[1].key)
-        for _ in range(6000):
-            if lease.exists():
-                killed.append(json.loads(lease.read_text())["pid"])
-                time.sleep(0.2)
-                os.kill(killed[0], signal.SIGKILL)
-                return
-            time.sleep(0.01)
-
-    killer = threading.Thread(target=kill_whoever_trains_round_1)
-    killer.start()
+    killer = killing(tmp_path, lineage.rounds[1].key, into=0.2)
     result, _ = on_ray(tmp_path, *changes)
     killer.join()
-    assert killed
     assert result.exit_code == 0
     table = rows(tmp_path, "agents")
     assert {row["round"]: row["attempt"] for row in table} == {0: 1, 1: 2, 2: 1}

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import threading
-import time
-
 import pytest
 
 from raylottery.cli.progress import Diary
@@ -77,26 +71,13 @@ def test_a_lineage_that_cannot_train_fails_alone_and_is_told(tmp_path):
         assert "Traceback" in log
 
 
-def test_a_worker_that_is_killed_is_started_again_and_loses_one_round(tmp_path):
+def test_a_worker_that_is_killed_is_started_again_and_loses_one_round(tmp_path, killing):
     """SIGKILL in the middle of a round: the round is trained again, and only that one."""
     changes = ("trainer.length=30ep", "seeds=[0]", "axes={}", "controls=[]")
-    killed = []
-
-    def kill_whoever_trains_round_1() -> None:
-        lineage = lineages(parse_sweep(TINY, overrides=changes))[0]
-        lease = tmp_path / layout.lease(lineage.rounds[1].key)
-        for _ in range(3000):
-            if lease.exists():
-                killed.append(json.loads(lease.read_text())["pid"])
-                os.kill(killed[0], signal.SIGKILL)
-                return
-            time.sleep(0.01)
-
-    killer = threading.Thread(target=kill_whoever_trains_round_1)
-    killer.start()
+    [lineage] = lineages(parse_sweep(TINY, overrides=changes))
+    killer = killing(tmp_path, lineage.rounds[1].key)
     result, _ = on_ray(tmp_path, *changes)
     killer.join()
-    assert killed
     assert result.exit_code == 0
     assert not result.plan.todo
     records = Store.existing(str(tmp_path)).records(result.plan.rounds)

@@ -147,15 +147,11 @@ class Classifier:
                     digests[step] = digest(net.state_dict())
             if met:
                 stopped = copied(net)
-        if not log.points:  # nothing was to be trained: the ticket itself is measured
-            train_loss = self.measure(dataset.train)[0]
-            log.add(step, train_loss, *self.measure(dataset.valid))
 
         weights = copied(net)
         train_accuracy = self.measure(dataset.train)[1]
         test_accuracy = self.measure(dataset.test)[1]
-        if step > start.clock:
-            net.load_state_dict(best.weights if stopped is None else stopped)
+        net.load_state_dict(best.weights if stopped is None else stopped)
         scores = Scores(
             metric="accuracy",
             score=test_accuracy,

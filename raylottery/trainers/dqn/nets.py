@@ -7,7 +7,8 @@ the value of each action. Only the body differs between models.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raylottery.errors import UsageError
+from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.trainers.dqn.envs import EnvSpaces
 
@@ -29,6 +31,15 @@ OBS_CLIP = 10.0
 def build(spec: DQNTrainer, space: EnvSpaces) -> QNet:
     """The network of a specification, freshly initialised by torch's own rules."""
     return QNet(spec, space)
+
+
+def layers(net: QNet, *, biases: bool, exclude: Sequence[str]) -> Prunable:
+    """What may be pruned; the two streams of a dueling network are both its output."""
+    found = prunable(net, biases=biases, exclude=exclude)
+    if not net.dueling:
+        return found
+    output = tuple(name for name in found.names if name.startswith(("value.", "advantage.")))
+    return replace(found, output=output)
 
 
 def positions(net: QNet, space: EnvSpaces) -> Mapping[str, int]:

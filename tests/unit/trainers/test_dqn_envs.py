@@ -16,7 +16,8 @@ from raylottery.errors import TrainingError, UsageError
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.extent import Extent
 from raylottery.trainers.dqn import envs
-from raylottery.trainers.dqn.envs import EnvSpaces, Lanes
+from raylottery.trainers.dqn.envs import EnvSpaces
+from raylottery.trainers.dqn.lanes import Lanes
 
 
 ATARI = {"env": "ALE/Breakout-v5", "preprocess": "atari", "model": "nature"}
@@ -547,7 +548,7 @@ def test_a_fresh_process_knows_the_environments_of_all_extras_and_says_nothing()
         import sys
         from raylottery.spec.dqn import DQNTrainer
         from raylottery.spec.extent import Extent
-        from raylottery.trainers.dqn.envs import Lanes
+        from raylottery.trainers.dqn.lanes import Lanes
 
         for env in ("LunarLander-v3", "MinAtar/Asterix-v1", "ALE/Pong-v5", "CartPole-v0"):
             spec = DQNTrainer(kind="dqn", env=env, length=Extent.parse("2000ts"))

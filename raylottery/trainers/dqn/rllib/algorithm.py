@@ -46,7 +46,7 @@ class TicketDQN(DQN):
         super().setup(config)
         assert self.config is not None
         self.spec = DQNTrainer.model_validate_json(self.config.model_config["trainer"])
-        self.sync_every = max(1, self.spec.steps(self.spec.target_every))
+        self.sync_every = self.spec.steps(self.spec.target_every)
 
     def _setup_logdir(self) -> None:
         """Nothing is logged, so no folder is made for it in the user's home."""
@@ -76,19 +76,14 @@ class TicketDQN(DQN):
     def warm_up(self, epsilon: float, weights: Weights | None = None) -> None:
         """The steps before the first update, random or with some agent's own weights."""
         steps = self.spec.learning_starts
-        self.collect(np.full(steps // self.lanes, epsilon), weights)
+        self.collect(np.full(steps // self.spec.lanes, epsilon), weights)
         self.stale = True
-
-    @property
-    def lanes(self) -> int:
-        """Environments of all runners."""
-        return self.spec.envs * max(1, self.spec.runners)
 
     def training_step(self) -> None:
         """Train to the step that is the next goal."""
         while self.at < self.goal:
             if self.due == 0:
-                steps = np.arange(self.spec.rollout // self.lanes) * self.lanes
+                steps = np.arange(self.spec.rollout // self.spec.lanes) * self.spec.lanes
                 passed = self.at + steps * (self.spec.updates / self.spec.rollout)
                 self.refresh()
                 self.collect(np.array([self.schedule.epsilon(at) for at in passed]))
@@ -113,7 +108,7 @@ class TicketDQN(DQN):
             self.returns += sample.returns
         if self.spec.normalise:
             self.normalise(np.concatenate([s.transitions["next_obs"] for s in samples]))
-        self.env_steps += len(epsilons) * self.lanes
+        self.env_steps += len(epsilons) * self.spec.lanes
 
     def normalise(self, obs: np.ndarray) -> None:
         if len(obs) == 0:
@@ -276,10 +271,8 @@ def build(spec: DQNTrainer, gpus: float) -> TicketDQN:
             grad_clip=spec.clip,  # ty: ignore[invalid-argument-type] (RLlib clips by any number)
             grad_clip_by="global_norm",
             train_batch_size=spec.batch_size,
-            replay_buffer_config={
-                "type": "EpisodeReplayBuffer",
-                "capacity": 1,
-            },  # unused: ours is flat
+            # Never used, as ours is flat; but RLlib makes one.
+            replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 1},
         )
         .framework("torch", torch_skip_nan_gradients=True)  # a mean loss tells of them instead
         .fault_tolerance(restart_failed_env_runners=False)

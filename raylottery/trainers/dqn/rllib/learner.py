@@ -54,7 +54,7 @@ class TicketLearner(MaskedLearner, DQNTorchLearner):
         self.metrics = Latest(stats_cls_lookup=self.config.stats_cls_lookup, root=False)
         self.spec = self.q.spec
         torch.set_num_threads(self.spec.threads)
-        self.sync_every = max(1, self.spec.steps(self.spec.target_every))
+        self.sync_every = self.spec.steps(self.spec.target_every)
         self.pair = tuple(list(net.parameters()) for net in (self.q.target, self.q.net))
         self.step = 0
         self.losses: list[Tensor] = []

@@ -17,6 +17,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from raylottery.spec import DQNTrainer, derive_seed
 from raylottery.trainers.base import Weights
 from raylottery.trainers.dqn import envs
+from raylottery.trainers.dqn.lanes import Lanes
 from raylottery.trainers.dqn.replay import Assembler, Transitions, stack
 from raylottery.trainers.dqn.rllib.module import QModule
 
@@ -58,7 +59,7 @@ class TransitionRunner(EnvRunner, Checkpointable):
         self.stop()
         index = max(0, (self.worker_index or 0) - 1)
         lanes = range(index * self.spec.envs, (index + 1) * self.spec.envs)
-        self.env = envs.Lanes(self.spec, [derive_seed("env", env_seed, lane) for lane in lanes])
+        self.env = Lanes(self.spec, [derive_seed("env", env_seed, lane) for lane in lanes])
         self.chance = np.random.default_rng(derive_seed("explore", exploration_seed, index))
         self.assembler = Assembler(self.spec.envs, self.spec.n_step, self.spec.gamma)
         self.running = np.zeros(self.spec.envs)

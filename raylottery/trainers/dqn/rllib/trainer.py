@@ -11,15 +11,15 @@ import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch._dynamo  # an optimizer's first step would import it: better here than in a round
-from torch import Tensor, nn
+from torch import Tensor
 
 from raylottery.errors import TrainingError
 from raylottery.pruning import apply_mask
-from raylottery.pruning.prunable import Prunable, prunable
+from raylottery.pruning.prunable import Prunable
 from raylottery.spec import DQNTrainer, Sweep, derive_seed
 from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights, digest
 from raylottery.trainers.dqn import envs, nets
@@ -70,11 +70,7 @@ class RLlibDQN:
         return way, end
 
     def prunable(self, *, biases: bool, exclude: Sequence[str] = ()) -> Prunable:
-        found = prunable(self._skeleton(), biases=biases, exclude=exclude)
-        if not self.spec.dueling:
-            return found
-        streams = tuple(n for n in found.names if n.startswith(("value.", "advantage.")))
-        return replace(found, output=streams)
+        return nets.layers(self._skeleton(), biases=biases, exclude=exclude)
 
     def positions(self) -> Mapping[str, int]:
         return nets.positions(self._build(), self.space)
@@ -107,7 +103,7 @@ class RLlibDQN:
     def _build(self) -> nets.QNet:
         return nets.build(self.spec, self.space)
 
-    def _skeleton(self) -> nn.Module:
+    def _skeleton(self) -> nets.QNet:
         with torch.device("meta"):
             return self._build()
 
