@@ -38,6 +38,7 @@ ENDS = {
     "solved": "`hold` measurements in a row reach `threshold`",
     "target": "a measurement reaches `threshold`",
     "plateau": "`patience` measurements in a row are not better than the best by over `least`",
+    "patience": "the same, of validation losses that are not lower",
     "mask-distance": "the mask that pruning would give is `within` each of `window - 1` before it",
     "mask-difference": "the mask that pruning would give is `within` the one before it",
 }
@@ -51,10 +52,12 @@ nothing, and are always trained to their full length.
 
 {rules}
 
-A measurement is a classifier's accuracy on the validation set, or the mean return of an
-agent's `eval.episodes`, every `eval.every`. Masks are looked at after each epoch of a
-classifier and at each target sync of an agent; their distance is the number of entries in
-which they differ, as a share of those that are kept.
+A measurement is a classifier's accuracy on the validation set (its loss there for
+`patience`), or the mean return of an agent's `eval.episodes`, every `eval.every`. Masks are
+looked at after each epoch of a classifier and at each target sync of an agent; their distance
+is the number of entries in which they differ, as a share of those that are kept. Where the
+validation loss was lowest is told for every round of a classifier, without stopping anything:
+`min_loss_step` and `score_at_stop` in the [tables](tables.md).
 
 `stop.length_power` is no rule: it shortens pruned rounds, schedules and all, by their nominal
 density. With `1` and a fraction of 0.2, round 3 is 0.8 ** 3 = 0.512 times as long as the dense

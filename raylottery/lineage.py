@@ -24,8 +24,8 @@ from raylottery.spec import Lineage, Round, derive_seed
 from raylottery.spec.rounds import goes_by_masks
 from raylottery.store import Record, Store
 from raylottery.store.tables import CURVE, LAYER, to_bytes
-from raylottery.store.tickets import pack, unpack
-from raylottery.trainers.base import Outcome, Previous, Start, Ticket, Trainer, Weights
+from raylottery.store.tickets import Sections, pack, unpack
+from raylottery.trainers.base import Aside, Outcome, Previous, Start, Ticket, Trainer, Weights
 
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,21 @@ def begin(
         searching=round.control == "ticket",
         next_masks=drawing(round, ticket.masks, trainer) if goes_by_masks(round.stop) else None,
         keep=tuple(sorted({0, *extents.get(round.key, ())})) if dense else (),
+        aside=aside(round, store),
     )
+
+
+def aside(round: Round, store: Store) -> Aside:
+    """Where an unfinished round may be put aside, until it is committed."""
+
+    def load() -> tuple[Sections, dict[str, str]] | None:
+        data = store.aside(round.key)
+        return None if data is None else unpack(data)
+
+    def save(sections: Mapping[str, Weights], said: Mapping[str, str]) -> None:
+        store.put_aside(round.key, pack(sections, said))
+
+    return Aside(load=load, save=save)
 
 
 def data_seed(round: Round, index: int) -> int:

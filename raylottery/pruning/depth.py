@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
-from raylottery.pruning.prunable import Prunable
+from raylottery.pruning.prunable import Prunable, losing
 from raylottery.pruning.prune import layer_rates
 from raylottery.pruning.scopes import erk_counts, layerwise_counts, lost
 from raylottery.spec.sections import Prune
@@ -18,7 +18,7 @@ from raylottery.spec.sections import Prune
 def kept_by_round(
     how: Prune, shapes: Mapping[str, Sequence[int]], prunable: Prunable
 ) -> Iterator[int]:
-    """The weights that are left in round 0, 1, 2 and so on, without end.
+    """How many of the weights that rounds prune are left in round 0, 1, 2 and so on, without end.
 
     Args:
         how: the sweep's pruning.
@@ -26,6 +26,7 @@ def kept_by_round(
         prunable: which they are.
     """
     rates = layer_rates(how, prunable)
+    shapes = {name: shapes[name] for name in losing(how.only, prunable)}
     left = {name: prod(shape) for name, shape in shapes.items()}
     while True:
         total = sum(left.values())

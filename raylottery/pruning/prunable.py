@@ -64,7 +64,7 @@ def prunable(module: nn.Module, biases: bool = False, exclude: Sequence[str] = (
             f"a network that has one."
         )
     names = tuple(name for layer in layers for name in layer)
-    refuse_idle(exclude, names, parameters)
+    refuse_idle("exclude", exclude, names, parameters)
     left = tuple(name for name in names if not any(fits(name, pattern) for pattern in exclude))
     if not left:
         raise UsageError(
@@ -84,19 +84,28 @@ def fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(layer, pattern)
 
 
-def refuse_idle(exclude: Sequence[str], names: Sequence[str], parameters: Collection[str]) -> None:
-    """Refuse a pattern that excludes nothing, which is a mistyped name more often than not."""
-    for pattern in exclude:
+def losing(only: Sequence[str], prunable: Prunable) -> tuple[str, ...]:
+    """The prunable parameters that lose weights: all, or those that the patterns mean."""
+    refuse_idle("only", only, prunable.names, prunable.names)
+    every = prunable.names
+    return tuple(n for n in every if any(fits(n, p) for p in only)) if only else every
+
+
+def refuse_idle(
+    field: str, patterns: Sequence[str], names: Sequence[str], parameters: Collection[str]
+) -> None:
+    """Refuse a pattern that means nothing, which is a mistyped name more often than not."""
+    for pattern in patterns:
         if any(fits(name, pattern) for name in names):
             continue
         never = [name for name in parameters if fits(name, pattern)]
         if never:
             raise UsageError(
-                f"prune.exclude: {shown(pattern)} fits {never[0]}, which is not pruned anyway. "
+                f"prune.{field}: {shown(pattern)} fits {never[0]}, which is not pruned anyway. "
                 f"Leave it out."
             )
         layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
         raise UsageError(
-            f"prune.exclude: {shown(pattern)} fits no parameter of the network. "
+            f"prune.{field}: {shown(pattern)} fits no parameter of the network. "
             f"{did_you_mean(pattern, (*filter(None, layers), *names))}"
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raylottery.errors import NothingToPrune, TrainingError
 from raylottery.pruning.masks import Masks
-from raylottery.pruning.prunable import Prunable
+from raylottery.pruning.prunable import Prunable, losing
 from raylottery.pruning.scopes import SCOPES
 from raylottery.pruning.scores import SCORES
 from raylottery.spec.sweep import Prune
@@ -39,7 +39,8 @@ def prune(
     # A store may give the layers back in another order, and order decides ties.
     masks = Masks({name: masks[name] for name in prunable.names})
     masks.fits(weights)
-    candidates = {name: weights[name] for name in masks}
+    pool = Masks({name: masks[name] for name in losing(how.only, prunable)})
+    candidates = {name: weights[name] for name in pool}
     for name, weight in candidates.items():
         if not bool(torch.isfinite(weight).all()):
             raise TrainingError(
@@ -47,11 +48,11 @@ def prune(
                 "the training diverged. Lower trainer.lr."
             )
     scores = SCORES[how.score](candidates, seed)
-    kept = SCOPES[how.scope](scores, masks, how.fraction, layer_rates(how, prunable))
-    if kept.kept in (0, masks.kept):
-        outcome = "leave none" if kept.kept == 0 else "prune none"
+    left = SCOPES[how.scope](scores, pool, how.fraction, layer_rates(how, prunable))
+    if left.kept in (0, pool.kept):
+        outcome = "leave none" if left.kept == 0 else "prune none"
         raise NothingToPrune(
-            f"a fraction of {how.fraction} would {outcome} of the {masks.kept} surviving weights. "
+            f"a fraction of {how.fraction} would {outcome} of the {pool.kept} surviving weights. "
             "Lower prune.rounds or change prune.fraction."
         )
-    return kept
+    return Masks({**masks, **left})

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from raylottery.spec.classifier import DATASETS, MODELS, ClassifierTrainer, DataSize, parse_mlp
+from raylottery.spec.classifier import (
+    DATASETS,
+    MODELS,
+    ClassifierTrainer,
+    DataSize,
+    parse_cnn,
+    parse_mlp,
+)
 from raylottery.spec.controls import CONTROLS, Control
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.expand import Arm, Lineage, expand, lineages
@@ -31,6 +38,7 @@ __all__ = [
     "DATASETS",
     "DataSize",
     "MODELS",
+    "parse_cnn",
     "parse_mlp",
     "Extent",
     "read_sweep",

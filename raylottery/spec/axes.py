@@ -27,6 +27,7 @@ NO_AXIS = {
     "seeds": "every arm has every seed; set seeds itself",
     "axes": "an axis varies a field of a section, such as prune.scope",
     "controls": "every arm has every control; set controls itself",
+    "checkpoint": "it changes no result; set checkpoint itself",
     "retries": "it changes no result; set retries itself",
     "trainer.kind": "a sweep trains one kind; make a sweep of each",
 }

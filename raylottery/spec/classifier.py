@@ -48,9 +48,12 @@ MODELS = (
     "lenet-300-100", "conv-2", "conv-4", "conv-6", "resnet-20", "resnet-56", "resnet-18",
     "resnet-50", "vgg-16", "vgg-19",
 )  # fmt: skip
-"""The networks of the lottery-ticket papers, besides mlp-... and those of other packages."""
+"""The networks of the lottery-ticket papers, besides mlp-..., cnn-... and other packages'."""
+
+BY_WIDTH = ("mlp-300-100", "residual-mlp-100-100", "cnn-32-64-128")
 
 _MLP = re.compile(r"(residual-)?mlp((?:-[1-9][0-9]{0,4})+)")
+_CNN = re.compile(r"cnn((?:-[1-9][0-9]{0,3})+)")
 _ELSEWHERE = re.compile(r"torchvision:[a-z0-9_]+|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -68,6 +71,12 @@ def parse_mlp(model: str) -> tuple[bool, tuple[int, ...]] | None:
     return bool(match[1]), hidden
 
 
+def parse_cnn(model: str) -> tuple[int, ...] | None:
+    """The channels of each of a cnn's convolutions; None for any other network."""
+    match = _CNN.fullmatch(model)
+    return None if match is None else tuple(int(wide) for wide in match[1].split("-")[1:])
+
+
 class ClassifierTrainer(StrictModel):
     """A torch classifier on a data set that fits in memory."""
 
@@ -80,11 +89,12 @@ class ClassifierTrainer(StrictModel):
     dataset: str
     """Data set to classify, such as mnist1d."""
     examples: Annotated[int | None, Frozen(None)] = Field(None, ge=100)
-    """Training examples of generated data (cifar-like), 5000 unless set; a tenth validate."""
+    """Training examples of generated data (cifar-like), 5000 unless set; a tenth validate. As many
+    are tested, but at most 1000."""
     model: str
-    """Network: mlp-300-100 (its hidden widths), residual-mlp-100-100, lenet-300-100, conv-2,
-    conv-4, conv-6, resnet-20, resnet-56, resnet-18, resnet-50, vgg-16, vgg-19, torchvision:NAME,
-    or one of your own as package.module:function."""
+    """Network: mlp-300-100 (its hidden widths), residual-mlp-100-100, cnn-32-64-128 (its
+    channels), lenet-300-100, conv-2, conv-4, conv-6, resnet-20, resnet-56, resnet-18, resnet-50,
+    vgg-16, vgg-19, torchvision:NAME, or one of your own as package.module:function."""
     initialisation: Annotated[Literal["torch", "glorot", "kaiming"], Frozen("torch")] = "torch"
     """How weights begin: by torch's or the network's own rules, or normal as Glorot's or He's."""
     length: Extent
@@ -142,12 +152,12 @@ class ClassifierTrainer(StrictModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, model: str) -> str:
-        if model in MODELS or _ELSEWHERE.fullmatch(model) or parse_mlp(model):
+        if model in MODELS or _ELSEWHERE.fullmatch(model) or parse_mlp(model) or parse_cnn(model):
             return model
         raise ValueError(
-            f"no such model: {shown(model)}. {did_you_mean(model, (*MODELS, 'mlp-300-100'))} "
-            f"An mlp is named by its widths, such as mlp-300-100 or residual-mlp-100-100; others "
-            f"as torchvision:NAME or package.module:function."
+            f"no such model: {shown(model)}. {did_you_mean(model, (*MODELS, *BY_WIDTH))} An mlp "
+            f"or cnn is named by its widths, such as {', '.join(BY_WIDTH)}; others as "
+            f"torchvision:NAME or package.module:function."
         )
 
     @field_validator("length")
@@ -198,7 +208,8 @@ class ClassifierTrainer(StrictModel):
                 if name in changed(self):
                     text = f"is for images, and {self.dataset} has none; leave it out."
                     yield Problem((name,), text)
-        if not images and self.model in MODELS and self.model != "lenet-300-100":
+        papers = self.model in MODELS and self.model != "lenet-300-100"
+        if not images and (papers or parse_cnn(self.model)):
             text = f"{self.model} looks at images, and {self.dataset} has none; say an mlp-..."
             yield Problem(("model",), text)
         if self.nesterov and not self.momentum:
@@ -206,6 +217,8 @@ class ClassifierTrainer(StrictModel):
         if (self.schedule == "drops") != bool(self.drops):
             text = "go together: schedule: drops, and drops: [80ep, 120ep] or the like."
             yield Problem(("drops",), text)
+        if self.schedule != "drops" and "drop_factor" in changed(self):
+            yield Problem(("drop_factor",), "goes with schedule: drops; leave it out.")
         places = {("drops", index): extent for index, extent in enumerate(self.drops)}
         outside = list(self._outside(places | {("warmup",): self.warmup}))
         yield from outside
@@ -235,7 +248,8 @@ class ClassifierTrainer(StrictModel):
         if self.examples is None:
             return size
         valid = self.examples // 10
-        return replace(size, train=self.examples - valid, valid=valid)
+        test = min(size.test, self.examples)  # a tiny one is there to be quick
+        return replace(size, train=self.examples - valid, valid=valid, test=test)
 
     @property
     def units(self) -> Mapping[str, Fraction]:

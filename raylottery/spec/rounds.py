@@ -10,6 +10,7 @@ with one trainer and one seed share.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ def dense_round(study: Sweep, seed: int) -> Round:
         # What a round counts as prunable is part of its record.
         spec["biases"] = True
     if study.prune.exclude:
-        spec["exclude"] = list(_excluded(study))
+        spec["exclude"] = list(_ordered(study.prune.exclude))
     if carried := study.reset.carried:
         # The dense round leaves these behind only where a round after it will find them.
         spec["carries"] = list(carried)
@@ -95,7 +96,7 @@ def dense_round(study: Sweep, seed: int) -> Round:
         end=study.trainer.total_steps,
         length=study.trainer.total_steps,
         biases=study.prune.biases,
-        exclude=_excluded(study),
+        exclude=_ordered(study.prune.exclude),
         spec=spec,
         prune=study.prune if goes_by_masks(study.stop) else None,
         stop=study.stop,
@@ -145,7 +146,7 @@ def pruned_round(
         end=end,
         length=length,
         biases=study.prune.biases,
-        exclude=_excluded(study),
+        exclude=_ordered(study.prune.exclude),
         spec=spec,
         prune=study.prune,
         stop=study.stop,
@@ -198,14 +199,15 @@ def _prune(study: Sweep) -> dict[str, Any]:
         prune.pop("output", None)
     if study.prune.scope != "layerwise" or study.prune.conv == study.prune.fraction:
         prune.pop("conv", None)
-    if study.prune.exclude:
-        prune["exclude"] = list(_excluded(study))
+    for name in ("exclude", "only"):
+        if patterns := getattr(study.prune, name):
+            prune[name] = list(_ordered(patterns))
     return prune
 
 
-def _excluded(study: Sweep) -> tuple[str, ...]:
-    """The excluded patterns in an order of ours: theirs means nothing."""
-    return tuple(sorted(set(study.prune.exclude)))
+def _ordered(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Patterns in an order of ours: theirs means nothing."""
+    return tuple(sorted(set(patterns)))
 
 
 def _rewound(study: Sweep, length: int) -> tuple[str, int | None, int, int]:

@@ -46,6 +46,8 @@ class Prune(StrictModel):
     """Share that convolutions lose under scope layerwise, such as 0.1; `fraction` unless set."""
     exclude: Annotated[tuple[str, ...], Frozen(())] = Field((), strict=False)
     """Parameters that are never pruned, by name or pattern, such as [fc.*, '*.downsample.*']."""
+    only: Annotated[tuple[str, ...], Frozen(())] = Field((), strict=False)
+    """Parameters that lose weights, such as [layer1.*]; all unless set. The others stay whole."""
     biases: Annotated[bool, Frozen(False)] = False
     """Whether biases are pruned too."""
 
@@ -58,7 +60,7 @@ class Rewind(StrictModel):
     clock: Point | None = None
     """The clock: the same choices; it follows the weights unless set."""
     retrain: Extent | None = Field(None, validate_default=True)
-    """Length of a round whose clock stays at final, such as 5ep."""
+    """Length of a round whose clock stays at final, such as 5ep, or 0it to train nothing."""
 
     @field_validator("retrain")
     @classmethod
@@ -102,6 +104,7 @@ STOP_RULES = {
     "solved": ("threshold", "hold"),
     "target": ("threshold",),
     "plateau": ("patience", "least"),
+    "patience": ("patience", "least"),
     "mask-distance": ("within", "window"),
     "mask-difference": ("within",),
 }
@@ -111,18 +114,19 @@ STOP_RULES = {
 class Stop(StrictModel):
     """When the search for the next ticket ends. The training itself goes on to its full length."""
 
-    rule: Literal["length", "solved", "target", "plateau", "mask-distance", "mask-difference"] = (
-        "length"
-    )
-    """What ends it: the length, a threshold held or reached, a plateau, or a mask that settles."""
+    rule: Literal[
+        "length", "solved", "target", "plateau", "patience", "mask-distance", "mask-difference"
+    ] = "length"
+    """What ends it: the length, a threshold held or reached, a plateau, patience with a validation
+    loss that falls no more (classifier), or a mask that settles."""
     threshold: float | None = Field(None, validate_default=True)
     """solved, target: the measured value, such as 475."""
     hold: int = Field(3, ge=1)
     """solved: measurements in a row that reach the threshold."""
     patience: int = Field(5, ge=1)
-    """plateau: measurements without a better one."""
+    """plateau, patience: measurements without a better one."""
     least: float = Field(0.0, ge=0)
-    """plateau: a better one is better by more than this."""
+    """plateau, patience: a better one is better by more than this."""
     within: float = Field(0.1, gt=0, lt=1)
     """mask-distance, mask-difference: the largest difference, as a share of what is kept."""
     window: int = Field(5, ge=2)

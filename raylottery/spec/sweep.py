@@ -45,6 +45,9 @@ class Sweep(StrictModel):
     """Altered tickets to train beside each ticket."""
     resources: Resources = Resources()
     """What Ray sets aside for a trial."""
+    checkpoint: Extent | None = Field(None, validate_default=True)
+    """classifier: how often a round under way is put aside, such as 5ep, to go on from there after
+    a kill; only finished rounds are kept unless set."""
     retries: int = Field(3, ge=0)
     """How often a failed trial starts again, from its last finished round."""
 
@@ -73,6 +76,18 @@ class Sweep(StrictModel):
                 raise Problems(faults)
         return part
 
+    @field_validator("checkpoint")
+    @classmethod
+    def _inside_a_round(cls, checkpoint: Extent | None, info: ValidationInfo) -> Extent | None:
+        trainer = info.data.get("trainer")
+        if checkpoint is None or trainer is None:
+            return checkpoint
+        if isinstance(trainer, DQNTrainer):
+            raise ValueError("an agent's round cannot go on from its middle; leave it out.")
+        if text := _misfit("checkpoint", checkpoint, trainer):
+            raise ValueError(text)
+        return checkpoint
+
     @field_validator("stop")
     @classmethod
     def _of_its_rule(cls, stop: Stop, info: ValidationInfo) -> Stop:
@@ -86,6 +101,9 @@ class Sweep(StrictModel):
             text = "the rule length stops nothing before the end; leave it out, or say rule."
             faults.append(Problem(("evaluate",), text))
         trainer = info.data.get("trainer")
+        if isinstance(trainer, DQNTrainer) and stop.rule == "patience":
+            text = "an agent has no validation loss; say plateau, which goes by its returns."
+            faults.append(Problem(("rule",), text))
         if trainer is not None and trainer.metric == "accuracy" and (stop.threshold or 0) > 1:
             text = f"accuracy is a share of 1, never {stop.threshold:g}; say one such as 0.95."
             faults.append(Problem(("threshold",), text))
@@ -193,7 +211,9 @@ def _misfit(name: str, extent: Extent, trainer: Trainer) -> str | None:
         if steps >= total:
             return f"{extent} is not before the end of {training}; for its end say final."
     elif steps < 1:
+        if name == "retrain" and extent.amount == 0 and trainer.kind == "classifier":
+            return None
         return f"{extent} of {training} comes to no update at all; say at least 1it."
-    elif name == "every" and steps > total:
+    elif name in ("every", "checkpoint") and steps > total:
         return f"{extent} is longer than {training}; say at most 100%."
     return None

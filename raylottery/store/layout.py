@@ -51,6 +51,11 @@ def round_file(key: str, path: str) -> str:
     return f"{round_folder(key)}/{path}"
 
 
+def aside(key: str) -> str:
+    """What a round that is under way has come to, put aside in case it is cut off."""
+    return f"{round_folder(key)}/aside.safetensors"
+
+
 def failures(key: str) -> str:
     """The folder of a round's failure notes."""
     return f"{round_folder(key)}/failures"

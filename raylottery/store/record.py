@@ -21,7 +21,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from raylottery.errors import StoreError
 from raylottery.spec.fingerprint import fingerprint
@@ -51,6 +51,7 @@ class Result(TypedDict):
     env_steps: int | None
     stopped_by: str
     stop_step: int | None
+    min_loss_step: NotRequired[int | None]
     digests: dict[str, str]
     """Of round 0: a hash of all weights at each evaluation step."""
 

@@ -8,6 +8,7 @@ against the checksum in its record, a snapshot against its own.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 READERS = 16
 
@@ -147,7 +150,9 @@ class Store:
             device=device,
             version=__version__,
         )
-        return self.record(round.key) or self._put(record, files)
+        kept = self.record(round.key) or self._put(record, files)
+        self.files.delete(layout.aside(round.key))
+        return kept
 
     def _put(self, record: Record, files: Mapping[str, bytes]) -> Record:
         """Files first, the record last."""
@@ -206,6 +211,24 @@ class Store:
 
     # Work under way
 
+    def aside(self, key: str) -> bytes | None:
+        """What an unfinished round had come to when it was put aside last, if that is whole."""
+        path = layout.aside(key)
+        try:
+            data = self.files.read(path)
+            open_seal(data)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            log.warning("%s is damaged: %s. The round begins anew", self.files.where(path), error)
+            return None
+        return data
+
+    def put_aside(self, key: str, data: bytes) -> None:
+        """Keeps what an unfinished round has come to, in place of what was kept before."""
+        open_seal(data)
+        self.files.write(layout.aside(key), data)
+
     def lease(self, key: str) -> Lease | None:
         """The right to train a round, or None while someone else has it."""
         return self._leases.acquire(key)
@@ -244,11 +267,7 @@ class Store:
                 yield from problems
         for shelf in self.files.list(layout.SNAPSHOTS):
             for name in self.files.list(f"{layout.SNAPSHOTS}/{shelf}"):
-                path = f"{layout.SNAPSHOTS}/{shelf}/{name}"
-                try:
-                    open_seal(self.files.read(path))
-                except ValueError as error:
-                    yield Problem(damaged(self.files.where(path), str(error)), path)
+                yield from self._check_sealed(f"{layout.SNAPSHOTS}/{shelf}/{name}")
 
     def _check_round(self, key: str) -> list[Problem]:
         problems = []
@@ -259,12 +278,22 @@ class Store:
                     self.read_file(record, name)
         except StoreError as error:
             problems.append(Problem(str(error), layout.record(key)))
+        problems += self._check_sealed(layout.aside(key))
         for path in self._failure_paths(key):
             try:
                 self._failure(path)
             except StoreError as error:
                 problems.append(Problem(str(error), path))
         return problems
+
+    def _check_sealed(self, path: str) -> list[Problem]:
+        try:
+            open_seal(self.files.read(path))
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            return [Problem(damaged(self.files.where(path), str(error)), path)]
+        return []
 
     def _failure_paths(self, key: str) -> list[str]:
         folder = layout.failures(key)

@@ -33,14 +33,14 @@ ROUNDS = _schema(
     ("train_score loss supermask_score", pa.float64()),
     ("steps env_steps", pa.int64()),
     ("stopped_by", pa.string()),
-    ("stop_step", pa.int64()),
+    ("stop_step min_loss_step", pa.int64()),
     ("trainer task model engine scope score_fn rewind_weights rewind_clock", pa.string()),
     ("fraction seconds", pa.float64()),
     ("reused", pa.bool_()),
     ("attempt", pa.int64()),
     ("started_at finished_at", _TIME),
     ("host device version", pa.string()),
-    nullable=("parent", "supermask_score", "env_steps", "stop_step"),
+    nullable=("parent", "supermask_score", "env_steps", "stop_step", "min_loss_step"),
 )
 
 _CURVE = (

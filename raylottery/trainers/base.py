@@ -45,6 +45,15 @@ class Previous:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Aside:
+    """Where a training that is under way may be put aside, and found again after a kill."""
+
+    load: Callable[[], tuple[Mapping[str, Weights], Mapping[str, str]] | None]
+    """What was put aside last, if it is there and whole: tensors in sections, and texts."""
+    save: Callable[[Mapping[str, Weights], Mapping[str, str]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Start:
     """A ticket and the stretch of the schedule it is to be trained over."""
 
@@ -67,6 +76,8 @@ class Start:
     """The masks that pruning some weights now would give, where a stop rule goes by them."""
     keep: tuple[int, ...] = ()
     """Schedule steps whose weights are wanted as snapshots."""
+    aside: Aside | None = None
+    """None where a training that is cut off begins anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +108,8 @@ class Scores:
     supermask_score: float | None = None
     stopped_by: str = "length"
     stop_step: int | None = None
+    min_loss_step: int | None = None
+    """Where the validation loss was lowest, for a trainer that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

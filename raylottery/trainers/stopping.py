@@ -4,9 +4,9 @@ A rule ends the search, not the measurement. The next ticket is drawn from the w
 the training goes on to its full length for the score, unless `stop.evaluate` is at-stop.
 
 Most rules go by measurements, of which higher is better: the validation accuracy of a classifier,
-the return of an agent that acts greedily. The others go by the masks that pruning the weights of
-that moment would give, and end the search once these have settled. No rule is ever told of
-anything that a score is taken from, such as a test set.
+the return of an agent that acts greedily. Patience goes by a classifier's validation loss. The
+others go by the masks that pruning the weights of that moment would give, and end the search once
+these have settled. No rule is ever told of anything a score is taken from, such as a test set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from raylottery.pruning.masks import Masks
 from raylottery.spec import Stop
@@ -24,8 +24,8 @@ from raylottery.trainers.base import Start, Weights
 class Rule(Protocol):
     """What ends a search."""
 
-    goes_by_masks: ClassVar[bool] = False
-    """Whether it is told of masks, rather than of measurements."""
+    goes_by: ClassVar[Literal["values", "losses", "masks"]] = "values"
+    """What it is told of."""
 
     def __init__(self, stop: Stop): ...
 
@@ -91,10 +91,19 @@ class Plateau(Rule):
         return self.without_better >= self.patience
 
 
+class Patience(Plateau):
+    """`patience` losses in a row are no lower, by more than `least`, than the lowest before."""
+
+    goes_by = "losses"
+
+    def met(self, loss: float) -> bool:
+        return super().met(-loss)
+
+
 class MaskDistance(Rule):
     """The newest mask lies within a distance of each of the `window - 1` before it: early-bird."""
 
-    goes_by_masks = True
+    goes_by = "masks"
 
     def __init__(self, stop: Stop):
         self.within = stop.within
@@ -110,7 +119,7 @@ class MaskDistance(Rule):
 class MaskDifference(Rule):
     """The newest mask lies within a distance of the one before it."""
 
-    goes_by_masks = True
+    goes_by = "masks"
 
     def __init__(self, stop: Stop):
         self.within = stop.within
@@ -126,6 +135,7 @@ RULES: dict[str, type[Rule]] = {
     "solved": Solved,
     "target": Target,
     "plateau": Plateau,
+    "patience": Patience,
     "mask-distance": MaskDistance,
     "mask-difference": MaskDifference,
 }
@@ -159,31 +169,40 @@ class Search:
         self.stopped_by = "length"
         self.step: int | None = None
         """Where the rule ended the search."""
+        self.seen: deque[tuple[int, float | Masks]] = deque(
+            maxlen=stop.window if self.rule.goes_by == "masks" else None
+        )
+        """What the rule was told, and where: all that it can still go by."""
 
     @property
     def watches_masks(self) -> bool:
         """Whether it still waits for masks to settle."""
-        return self.goes_on and self.rule.goes_by_masks
+        return self.goes_on and self.rule.goes_by == "masks"
 
     @property
     def ends_training(self) -> bool:
         """Whether the rule has ended the training together with the search."""
         return self.step is not None and self.stop.evaluate == "at-stop"
 
-    def measured(self, step: int, value: float) -> bool:
+    def measured(self, step: int, value: float, loss: float | None = None) -> bool:
         """Whether the rule ends the search here, going by a measurement."""
-        if not self.goes_on or self.rule.goes_by_masks:
+        if not self.goes_on or self.rule.goes_by == "masks":
             return False
-        return self._told(step, value)
+        if self.rule.goes_by == "values":
+            return self.told(step, value)
+        assert loss is not None, "the sweep file's model lets no agent go by losses"
+        return self.told(step, loss)
 
     def settled(self, step: int, weights: Callable[[], Weights]) -> bool:
         """Whether the rule ends the search here, going by the mask drawn from these weights."""
         if not self.watches_masks:
             return False
         assert self.next_masks is not None
-        return self._told(step, self.next_masks(weights()))
+        return self.told(step, self.next_masks(weights()))
 
-    def _told(self, step: int, seen: float | Masks) -> bool:
+    def told(self, step: int, seen: float | Masks) -> bool:
+        """Whether the rule ends the search with what it is told of here."""
+        self.seen.append((step, seen))
         if not self.rule.met(seen):
             return False
         self.goes_on = False

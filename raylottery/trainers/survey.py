@@ -73,14 +73,14 @@ def skeleton(spec: ClassifierTrainer | DQNTrainer) -> nn.Module:
 def refuse_too_deep(study: Sweep, survey: Survey) -> None:
     """Refuse more rounds than the network has weights for."""
     how = study.prune
-    counts = kept_by_round(how, survey.shapes, survey.layers)
-    for index, (before, after) in enumerate(pairwise(islice(counts, how.rounds + 1)), start=1):
+    counts = list(islice(kept_by_round(how, survey.shapes, survey.layers), how.rounds + 1))
+    for index, (before, after) in enumerate(pairwise(counts), start=1):
         if after in (0, before):
             most = index - 1
             mend = f"prune.rounds to at most {most}" if most else "another prune.fraction"
             raise UsageError(
                 f"prune.rounds: round {index} would prune {'none' if after else 'all'} of the "
-                f"{before} weights that are left by then (of {sum(survey.prunable.values())} "
+                f"{before} weights that are left by then (of {counts[0]} "
                 f"prunable ones, at a fraction of {how.fraction:g} under scope {how.scope}). Set "
                 f"{mend}, or take a larger network."
             )

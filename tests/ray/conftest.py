@@ -64,14 +64,16 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture
 def killing() -> Callable[..., threading.Thread]:
-    """Kills whoever trains a round, as soon as its lease is there or a little into the round."""
+    """Kills whoever trains a round, as soon as its lease, or another file, is there."""
 
-    def begin(store: Path, key: str, into: float = 0.0) -> threading.Thread:
+    def begin(
+        store: Path, key: str, into: float = 0.0, sign: Callable[[str], str] = layout.lease
+    ) -> threading.Thread:
         lease = store / layout.lease(key)
 
         def kill() -> None:
             for _ in range(6000):
-                if lease.exists():
+                if (store / sign(key)).exists():
                     victim = json.loads(lease.read_text())["pid"]
                     time.sleep(into)
                     os.kill(victim, signal.SIGKILL)

@@ -22,7 +22,7 @@ COLUMNS = {
     **dict.fromkeys(["density", "score", "score_at_stop", "score_best", "score_late"], "double"),
     **dict.fromkeys(["score_area", "train_score", "loss", "supermask_score"], "double"),
     **dict.fromkeys(["prunable", "kept", "total_params", "revived", "steps"], "int64"),
-    **dict.fromkeys(["env_steps", "stop_step", "attempt"], "int64"),
+    **dict.fromkeys(["env_steps", "stop_step", "min_loss_step", "attempt"], "int64"),
     **dict.fromkeys(["metric", "stopped_by", "trainer", "task", "model", "engine"], "string"),
     **dict.fromkeys(["scope", "score_fn", "rewind_weights", "rewind_clock"], "string"),
     **dict.fromkeys(["fraction", "seconds"], "double"),

@@ -90,6 +90,30 @@ def test_a_worker_that_is_killed_is_started_again_and_loses_one_round(tmp_path, 
         assert other.result == records[key].result
 
 
+def test_a_round_that_is_killed_goes_on_from_where_it_was_put_aside(tmp_path, killing):
+    changes = ("trainer.length=40ep", "seeds=[0]", "axes={}", "controls=[]", "checkpoint=2ep")
+    [lineage] = lineages(parse_sweep(TINY, overrides=changes))
+    killer = killing(tmp_path, lineage.rounds[1].key, sign=layout.aside)
+    result, _ = on_ray(tmp_path, *changes)
+    killer.join()
+    assert result.exit_code == 0
+    store = Store.existing(str(tmp_path))
+    records = store.records(result.plan.rounds)
+    attempts = {records[key].spec["round"]: records[key].attempt for key in records}
+    assert attempts == {0: 1, 1: 2, 2: 1}
+    log = (tmp_path / layout.log("tiny", lineage.id)).read_text()
+    assert log.count("the round goes on from step") == 1
+    undisturbed, _ = on_ray(tmp_path / "again", *changes, inline=True)
+    other = Store.existing(str(tmp_path / "again"))
+    for key in undisturbed.plan.rounds:
+        expected = other.record(key)
+        assert expected is not None
+        assert expected.result == records[key].result
+        for file in ("ticket.safetensors", "curve.parquet"):
+            assert other.read_file(expected, file) == store.read_file(records[key], file)
+        assert store.aside(key) is None
+
+
 def test_an_unexpected_error_is_retried_as_often_as_the_sweep_says(tmp_path):
     """A snapshot that cannot be read: another attempt might, so there are as many as allowed."""
     changes = ("prune.rounds=1", "seeds=[0]", "axes={}", "controls=[]", "retries=1")

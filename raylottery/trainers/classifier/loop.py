@@ -13,7 +13,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 import torch._dynamo  # an optimizer's first step would import it: better here than in a round
@@ -24,8 +23,9 @@ from raylottery.errors import TrainingError
 from raylottery.pruning.guard import Guard
 from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec import ClassifierTrainer, Sweep, derive_seed
-from raylottery.trainers.base import CurvePoint, Outcome, Scores, Start, Weights, digest
+from raylottery.trainers.base import Outcome, Scores, Start, Weights, digest
 from raylottery.trainers.classifier import data, nets
+from raylottery.trainers.classifier.progress import Progress, copied, mean
 from raylottery.trainers.classifier.schedule import Schedule
 from raylottery.trainers.positions import positions
 from raylottery.trainers.stopping import Search
@@ -54,6 +54,7 @@ class Classifier:
         self.torch_device = device
         self.device = describe(device)
         self.eval_every = spec.steps(study.eval.every)
+        self.aside_every = spec.steps(study.checkpoint) if study.checkpoint else None
         self.stop = study.stop
         self.gpus = study.resources.gpus
 
@@ -120,61 +121,73 @@ class Classifier:
         batches = Batches(dataset, self.spec, start.data_seed)
         chance = Chance(self.spec, start.data_seed)
         search = Search(self.stop, start)
-        stopped: Weights | None = None
-        best = Best(net)
-        log = Log()
-        snapshots = {start.clock: copied(net)} if start.clock in start.keep else {}
-        digests: dict[int, str] = {}
-        step = start.clock
-        while step < start.end and not search.ends_training:
-            chance.at(step)
-            learner.rate(step)
-            batch = batches.at(step)
-            step += 1
-            measuring = step % self.eval_every == 0 or step == start.end
-            settling = search.watches_masks and step % batches.per_epoch == 0
+        now = Progress(learner, search, start.clock)
+        if start.clock in start.keep:
+            now.snapshots[start.clock] = copied(net)
+        now.go_on(start)
+        begun -= now.seconds
+
+        while now.step < start.end and not search.ends_training:
+            chance.at(now.step)
+            learner.rate(now.step)
+            batch = batches.at(now.step)
+            now.step += 1
+            measuring = now.step % self.eval_every == 0 or now.step == start.end
+            settling = search.watches_masks and now.step % batches.per_epoch == 0
             learner.update(*batch, auditing=measuring or settling)
-            if step in start.keep:
-                snapshots[step] = copied(net)
-            met = settling and search.settled(step, lambda: copied(net))
+            if now.step in start.keep:
+                now.snapshots[now.step] = copied(net)
+            met = settling and search.settled(now.step, lambda: copied(net))
             if measuring or search.ends_training:
-                train_loss = learner.loss_until(step)
-                valid_loss, valid_accuracy = self.measure(dataset.valid)
-                log.add(step, train_loss, valid_loss, valid_accuracy)
-                best.offer(net, valid_loss)
-                met = search.measured(step, valid_accuracy) or met
+                valid_loss, valid_accuracy = self.take_stock(now, learner.loss_until(now.step))
+                met = search.measured(now.step, valid_accuracy, valid_loss) or met
                 if start.keep:
-                    digests[step] = digest(net.state_dict())
+                    now.digests[now.step] = digest(net.state_dict())
             if met:
-                stopped = copied(net)
+                now.stopped = copied(net)
+            if self.aside_every and now.step % self.aside_every == 0 and start.aside:
+                now.put_aside(start, time.perf_counter() - begun)
+        if not now.log.points:  # a ticket that is not to be trained at all
+            self.take_stock(now, self.measure(dataset.train)[0])
 
         weights = copied(net)
         train_accuracy = self.measure(dataset.train)[1]
-        test_accuracy = self.measure(dataset.test)[1]
-        net.load_state_dict(best.weights if stopped is None else stopped)
+        score = score_at_stop = self.measure(dataset.test)[1]
+        if now.stopped is not None or now.best.step != now.step:
+            net.load_state_dict(dict(now.stopped or now.best.weights))
+            score_at_stop = self.measure(dataset.test)[1]
+        valid = now.log.valid_accuracy
         scores = Scores(
             metric="accuracy",
-            score=test_accuracy,
-            score_at_stop=self.measure(dataset.test)[1],
-            score_best=max(log.valid_accuracy),
-            score_late=mean(log.valid_accuracy[-max(1, round(len(log.valid_accuracy) / 10)) :]),
-            score_area=mean(log.valid_accuracy),
+            score=score,
+            score_at_stop=score_at_stop,
+            score_best=max(valid),
+            score_late=mean(valid[-max(1, round(len(valid) / 10)) :]),
+            score_area=mean(valid),
             train_score=train_accuracy,
-            loss=log.train_loss[-1],
-            steps=step - start.clock,
+            loss=now.log.train_loss[-1],
+            steps=now.step - start.clock,
             stopped_by=search.stopped_by,
             stop_step=search.step,
+            min_loss_step=now.best.step,
         )
         return Outcome(
             weights=weights,
             scores=scores,
-            curve=log.points,
+            curve=now.log.points,
             revived=learner.revived,
             seconds=time.perf_counter() - begun,
-            snapshots=snapshots,
-            stopped=stopped,
-            digests=digests,
+            snapshots=now.snapshots,
+            stopped=now.stopped,
+            digests=now.digests,
         )
+
+    def take_stock(self, now: Progress, train_loss: float) -> tuple[float, float]:
+        """Measure where a training stands; the validation loss and accuracy."""
+        loss, accuracy = self.measure(self.dataset.valid)
+        now.log.add(now.step, train_loss, loss, accuracy)
+        now.best.offer(self.net, loss, now.step)
+        return loss, accuracy
 
     @torch.no_grad()
     def measure(self, split: data.Split) -> tuple[float, float]:
@@ -201,6 +214,7 @@ class Learner:
 
     def __init__(self, trainer: Classifier, start: Start):
         self.trainer = trainer
+        self.net = trainer.net
         self.spec = trainer.spec
         self.schedule = Schedule(trainer.spec, start.length)
         groups = decaying(trainer.net, trainer.spec)
@@ -300,46 +314,6 @@ class Chance:
     def at(self, step: int) -> None:
         if self.wanted:
             torch.manual_seed(derive_seed(self.seed, "net", step))
-
-
-class Best:
-    """The weights of the lowest validation loss so far; the first of equals."""
-
-    def __init__(self, net: nn.Module):
-        self.loss = math.inf
-        self.weights = copied(net)
-
-    def offer(self, net: nn.Module, loss: float) -> None:
-        if loss < self.loss:
-            self.loss = loss
-            self.weights = copied(net)
-
-
-@dataclass
-class Log:
-    """The learning curve of one training."""
-
-    points: list[CurvePoint] = field(default_factory=list)
-    train_loss: list[float] = field(default_factory=list)
-    valid_accuracy: list[float] = field(default_factory=list)
-
-    def add(self, step: int, train_loss: float, valid_loss: float, valid_accuracy: float) -> None:
-        self.train_loss.append(train_loss)
-        self.valid_accuracy.append(valid_accuracy)
-        self.points += [
-            CurvePoint(step=step, split="train", metric="loss", value=train_loss),
-            CurvePoint(step=step, split="valid", metric="loss", value=valid_loss),
-            CurvePoint(step=step, split="valid", metric="accuracy", value=valid_accuracy),
-        ]
-
-
-def copied(net: nn.Module) -> Weights:
-    """The state dict, on the CPU and apart from the network it was taken from."""
-    return {name: t.detach().to("cpu", copy=True) for name, t in net.state_dict().items()}
-
-
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def describe(device: torch.device) -> str:

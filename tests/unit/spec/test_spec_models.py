@@ -14,6 +14,7 @@ from raylottery.spec import (
     Rewind,
     Stop,
     Sweep,
+    parse_cnn,
     parse_mlp,
 )
 from raylottery.spec.axes import axis_fields
@@ -44,6 +45,7 @@ def test_the_defaults():
         "output": "half",
         "conv": None,
         "exclude": (),
+        "only": (),
         "biases": False,
     }
     assert Rewind().model_dump() == {"weights": "init", "clock": None, "retrain": None}
@@ -58,7 +60,7 @@ def test_the_defaults():
 
 SHARED = [
     "prune.score", "prune.scope", "prune.fraction", "prune.output", "prune.conv",
-    "prune.exclude", "prune.biases",
+    "prune.exclude", "prune.only", "prune.biases",
     "rewind.weights", "rewind.clock", "rewind.retrain", "eval.every", "eval.episodes",
     "eval.final", "eval.window", "stop.rule", "stop.threshold", "stop.hold", "stop.patience",
     "stop.least", "stop.within", "stop.window", "stop.evaluate", "stop.length_power",
@@ -110,9 +112,21 @@ def test_models(model, parsed):
 
 
 @pytest.mark.parametrize(
+    ("model", "channels"),
+    [("cnn-32-64-128", (32, 64, 128)), ("cnn-7", (7,)), ("cnn-9999-1", (9999, 1))],
+)
+def test_small_convolutional_networks_are_named_by_their_channels(model, channels):
+    assert parse_cnn(model) == channels
+    assert trainer(dataset="mnist", model=model).model == model
+    assert parse_mlp(model) is None
+
+
+@pytest.mark.parametrize(
     "model",
     ["mlp", "mlp-", "mlp-0", "mlp-03", "mlp-3.5", "mlp-300-", "MLP-3", "mlp-3\n", "mlp-100000",
-     "residual-mlp-8", "residual-mlp-8-9", "residual-8-8", "conv-3", "torchvision:",
+     "residual-mlp-8", "residual-mlp-8-9", "residual-8-8", "conv-3",
+     "cnn", "cnn-", "cnn-0", "cnn-03", "cnn-8-", "cnn-8-0", "CNN-8", "cnn-10000", "residual-cnn-8-8",
+     "cnn-3\n", "torchvision:",
      "torchvision:Resnet-18", "package.module:", ":function", "a b:c", "resnet-20\n", ""],
 )  # fmt: skip
 def test_models_that_are_none(model):
@@ -124,12 +138,24 @@ def test_models_that_are_none(model):
 def test_networks_of_images(model):
     assert trainer(dataset="cifar10", model=model).model == model
     assert parse_mlp(model) is None
+    assert parse_cnn(model) is None
 
 
-@pytest.mark.parametrize(("examples", "train", "valid"), [(100, 90, 10), (5000, 4500, 500)])
-def test_generated_data_have_the_size_that_is_asked_for(examples, train, valid):
+@pytest.mark.parametrize(
+    ("examples", "train", "valid", "test"),
+    [
+        (100, 90, 10, 100),
+        (999, 900, 99, 999),
+        (1001, 901, 100, 1000),
+        (5000, 4500, 500, 1000),
+        (20_000, 18_000, 2000, 1000),
+        (None, 4500, 500, 1000),
+    ],
+)
+def test_generated_data_have_the_size_that_is_asked_for(examples, train, valid, test):
+    """As many images are tested as are trained and validated on, but at most 1000."""
     found = trainer(dataset="cifar-like", examples=examples, batch_size=10).size
-    assert (found.train, found.valid, found.test) == (train, valid, 1000)
+    assert (found.train, found.valid, found.test) == (train, valid, test)
     assert (found.shape, found.inputs) == ((3, 32, 32), 3072)
 
 

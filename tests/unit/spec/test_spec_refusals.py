@@ -23,8 +23,8 @@ NO_END = (
 )
 SHARE = "(Share of the surviving weights that a round prunes, such as 0.2.)"
 NAMES = (
-    "An mlp is named by its widths, such as mlp-300-100 or residual-mlp-100-100; others as "
-    "torchvision:NAME or package.module:function."
+    "An mlp or cnn is named by its widths, such as mlp-300-100, residual-mlp-100-100, "
+    "cnn-32-64-128; others as torchvision:NAME or package.module:function."
 )
 WHOLE = "is not before the end of the training (15ep, 525 updates); say less."
 SEEDS = "(One lineage each in every arm, such as [0, 1, 2].)"
@@ -59,6 +59,10 @@ CASES = [
      f"'mlp-300-100'? {NAMES}"),
     ("mlp-300-100", "resnet20", "5: trainer.model: no such model: 'resnet20'. Did you mean "
      f"'resnet-20'? {NAMES}"),
+    ("mlp-300-100", "cn-32-64-128", "5: trainer.model: no such model: 'cn-32-64-128'. Did you "
+     f"mean 'cnn-32-64-128'? {NAMES}"),
+    ("mlp-300-100", "residual-mlp100", "5: trainer.model: no such model: 'residual-mlp100'. Did "
+     f"you mean 'residual-mlp-100-100'? {NAMES}"),
     ("mlp-300-100", "residual-mlp-300-100", "5: trainer.model: 'residual-mlp-300-100' cannot add "
      "its layers: a residual-mlp has at least two hidden layers, all of one width, such as "
      "residual-mlp-100-100."),
@@ -129,8 +133,12 @@ CASES = [
     ("{weights: init}", "{weights: final, clock: 1ep, retrain: 5ep}", "11: rewind.retrain: a "
      "round whose clock goes back to 1ep trains from there to the end. Leave retrain out, or set "
      "clock: final."),
-    ("{weights: init}", "{weights: final, retrain: 0it}", "11: rewind.retrain: 0it of the "
-     "training (15ep, 525 updates) comes to no update at all; say at least 1it."),
+    ("{weights: init}", "{weights: final, retrain: 0.0001%}", "11: rewind.retrain: 0.0001% of "
+     "the training (15ep, 525 updates) comes to no update at all; say at least 1it."),
+    ("{weights: init}", "{weights: final, retrain: 0ts}", "11: rewind.retrain: 0ts is in "
+     "environment steps, which cannot be counted here. Units: it, ep, %."),
+    ("{weights: init}", "{retrain: 0it}", "11: rewind.retrain: a round whose clock goes back to "
+     "init trains from there to the end. Leave retrain out, or set clock: final."),
     ("{weights: init}", "{weights: 525it}", "11: rewind.weights: 525it is not before the end of "
      "the training (15ep, 525 updates); for its end say final."),
     ("{weights: init}", "{weights: first}", "11: rewind.weights: 'first' is no point to rewind "
@@ -140,7 +148,8 @@ CASES = [
      "14: axes.prune.skope: no such field. Did you mean 'prune.scope'?"),
     ("prune.scope:", "scope:", "14: axes.scope: no such field. Did you mean 'prune.scope'?"),
     ("prune.scope:", "prune:", "14: axes.prune: a section is no axis; vary one of prune.score, "
-     "prune.scope, prune.fraction, prune.output, prune.conv, prune.exclude, prune.biases."),
+     "prune.scope, prune.fraction, prune.output, prune.conv, prune.exclude, prune.only, "
+     "prune.biases."),
     ("prune.scope: [global, layerwise]", "prune.rounds: [1, 2]", "14: axes.prune.rounds: cannot "
      "be an axis: all arms go equally far; set prune.rounds itself."),
     ("prune.scope: [global, layerwise]", "seeds: [1, 2]", "14: axes.seeds: cannot be an axis: "
@@ -149,6 +158,8 @@ CASES = [
      "14: axes.name: cannot be an axis: a sweep has one name."),
     ("prune.scope: [global, layerwise]", "controls: [reinit]", "14: axes.controls: cannot be an "
      "axis: every arm has every control; set controls itself."),
+    ("prune.scope: [global, layerwise]", "checkpoint: [1ep]", "14: axes.checkpoint: cannot be an "
+     "axis: it changes no result; set checkpoint itself."),
     ("prune.scope: [global, layerwise]", "retries: [1]", "14: axes.retries: cannot be an axis: it "
      "changes no result; set retries itself."),
     ("prune.scope: [global, layerwise]", "resources.gpus: [0, 1]", "14: axes.resources.gpus: no "
@@ -188,10 +199,12 @@ ADDED = [
      "say dataset: cifar-like."),
     ((("mnist1d", "cifar-like"),), "examples: 99", "10: trainer.examples: must be at least 100, "
      "not 99. (Training examples of generated data (cifar-like), 5000 unless set; a tenth "
-     "validate.)"),
+     "validate. As many are tested, but at most 1000.)"),
     ((("mnist1d", "cifar-like"),), "examples: 110", "7: trainer.batch_size: a batch of 100 is "
      "more than the 99 training examples of cifar-like; say at most that."),
     ((("mlp-300-100", "vgg-16"),), "", "5: trainer.model: vgg-16 looks at images, and mnist1d "
+     "has none; say an mlp-..."),
+    ((("mlp-300-100", "cnn-8-16"),), "", "5: trainer.model: cnn-8-16 looks at images, and mnist1d "
      "has none; say an mlp-..."),
     ((), "initialisation: he",
      "10: trainer.initialisation: no such value: 'he'. Valid: torch, glorot, kaiming."),
@@ -216,6 +229,10 @@ ADDED = [
      "11: trainer.drops: come one after the other; sort them, each once."),
     ((), "drop_factor: 1", "10: trainer.drop_factor: must be below 1, not 1. (drops: what it is "
      "multiplied by there.)"),
+    ((), "drop_factor: 0.2",
+     "10: trainer.drop_factor: goes with schedule: drops; leave it out."),
+    ((), "schedule: cosine\n  drop_factor: 0.2",
+     "11: trainer.drop_factor: goes with schedule: drops; leave it out."),
     ((), "warmup: 5sync", "10: trainer.warmup: 5sync is in target syncs, which cannot be counted "
      "here. Units: it, ep, %."),
     ((), "warmup: 15ep", f"10: trainer.warmup: 15ep {WHOLE}"),
@@ -258,6 +275,8 @@ def test_a_late_drop_does_not_hide_a_long_warmup():
          "such as 0.1; `fraction` unless set.)"),
         ("exclude: fc", "expected a list, found 'fc'. (Parameters that are never pruned, by name "
          "or pattern, such as [fc.*, '*.downsample.*'].)"),
+        ("only: layer1", "expected a list, found 'layer1'. (Parameters that lose weights, such as "
+         "[layer1.*]; all unless set. The others stay whole.)"),
     ],
 )  # fmt: skip
 def test_a_fault_in_what_is_pruned_is_named(said, message):

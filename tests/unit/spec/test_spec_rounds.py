@@ -145,6 +145,8 @@ def test_what_each_control_starts_from(name, mask, weights):
         ("{weights: final, clock: 10ep}", "final", None, 350, 525),
         ("{weights: final, retrain: 5ep}", "final", None, 525, 700),  # fine-tuning
         ("{weights: init, clock: final, retrain: 100it}", "init", 0, 525, 625),
+        ("{weights: final, retrain: 0it}", "final", None, 525, 525),  # one-shot, without training
+        ("{weights: init, clock: final, retrain: 0it}", "init", 0, 525, 525),
     ],
 )
 def test_rewinds_are_data(rewind, weights, step, clock, end):
@@ -162,6 +164,8 @@ def test_every_rewind_has_keys_of_its_own_on_one_trunk():
         "{weights: final, clock: init}",
         "{weights: final, retrain: 5ep}",
         "{weights: final, retrain: 6ep}",
+        "{weights: final, retrain: 0it}",
+        "{weights: init, clock: final, retrain: 0it}",
     ]
     lines = [lineage_rounds(alone(f"rewind={rewind}"), 0) for rewind in rewinds]
     assert len({line[0].key for line in lines}) == 1
@@ -200,6 +204,7 @@ def test_all_rounds_but_the_trunk_belong_to_one_lineage():
         ("[init, 1ep]", "[init, 2ep, 1ep]", 4 * 6 + 2 + 4),
         ("name: scope-and-rewind", "name: another", 0),
         ("retries: 3", "retries: 0", 0),
+        ("retries: 3", "retries: 3\ncheckpoint: 1ep", 0),
         ("cpus: 1, gpus: 0", "cpus: 2, gpus: 0.5", 0),
     ],
 )
@@ -233,6 +238,7 @@ def test_the_trainer_and_its_measurements_enter_every_key(change):
         "prune.score=random",
         "prune.scope=layerwise",
         "prune.fraction=0.21",
+        "prune.only=['0']",
         "rewind.weights=1it",
         "rewind.clock=1it",
     ],
@@ -272,6 +278,54 @@ def test_the_order_of_what_is_excluded_means_nothing():
     one, other = alone("prune.exclude=[a, b]"), alone("prune.exclude=[b, a, b]")
     assert keys(one) == keys(other)
     assert arm_id(one) == arm_id(other)
+
+
+def test_what_alone_loses_weights_is_in_the_keys_of_pruned_rounds_if_it_is_said():
+    plain, some = (lineage_rounds(alone(*sets), 0) for sets in ((), ("prune.only=[b, a]",)))
+    assert some[0].spec == plain[0].spec, "arms that differ in it share the trunk"
+    assert some[1].spec["prune"] == {**plain[1].spec["prune"], "only": ["a", "b"]}
+    assert all(round.exclude == () for round in some), "the others are prunable all the same"
+    assert keys(alone("prune.only=[]")) == keys(alone())
+    assert arm_id(alone("prune.only=[]")) == arm_id(alone())
+    assert "only" not in plain[1].spec["prune"]
+
+
+def test_the_order_of_what_alone_loses_weights_means_nothing():
+    one, other = alone("prune.only=[a, b]"), alone("prune.only=[b, a, b]")
+    assert keys(one) == keys(other)
+    assert arm_id(one) == arm_id(other)
+
+
+def test_what_alone_loses_weights_is_not_what_is_excluded():
+    ways = [(), ("prune.only=['0']",), ("prune.exclude=['0']",), ("prune.only=['2']",)]
+    assert len({keys(alone(*way))[1] for way in ways}) == len(ways)
+
+
+def test_a_dense_round_that_looks_at_masks_is_one_of_what_alone_loses_weights():
+    stop = "stop.rule=mask-difference"
+    dense = lineage_rounds(alone(stop, "prune.only=[b, a]"), 0)[0]
+    assert dense.spec["stop"]["prune"]["only"] == ["a", "b"]
+    assert dense.key != keys(alone(stop))[0]
+
+
+@pytest.mark.parametrize("name", ["study", "fine-tuned", "stopped"])
+def test_how_often_a_round_is_put_aside_is_in_no_key(name):
+    sets = {
+        "study": (),
+        "fine-tuned": ("rewind={weights: final, retrain: 5ep}", "controls=[reinit]"),
+        "stopped": ("stop={rule: patience}",),
+    }[name]
+    often = alone(*sets, "checkpoint=1ep")
+    assert keys(often) == keys(alone(*sets))
+    assert arm_id(often) == arm_id(alone(*sets))
+    assert [line.id for line in lineages(often)] == [line.id for line in lineages(alone(*sets))]
+
+
+def test_a_ticket_that_is_not_trained_has_controls_with_fresh_weights_that_are():
+    measured = ("rewind.weights=final", "rewind.retrain=0it", "controls=[reinit, permuted-mask]")
+    _, ticket, reinit, permuted, *_ = lineage_rounds(alone(*measured), 0)
+    assert (ticket.clock, ticket.end) == (permuted.clock, permuted.end) == (525, 525)
+    assert (reinit.clock, reinit.end) == (0, 525)
 
 
 def test_the_rate_of_convolutions_counts_under_layerwise_alone():
@@ -336,7 +390,7 @@ def test_every_field_of_a_sweep_is_known_to_count_or_not():
     """A new field has to say here whether it enters keys, and in rounds.py if it does."""
     counting = {"trainer", "prune", "rewind", "eval", "stop", "reset"}
     assert set(Sweep.model_fields) == counting | {
-        "name", "seeds", "axes", "controls", "resources", "retries",
+        "name", "seeds", "axes", "controls", "resources", "checkpoint", "retries",
     }  # fmt: skip
     assert set(Rewind.model_fields) == {"weights", "clock", "retrain"}
     assert "rounds" in Prune.model_fields

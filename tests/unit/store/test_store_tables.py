@@ -36,7 +36,7 @@ COLUMNS = [
     ("metric", S),
     *[(name, F) for name in ("score", "score_at_stop", "score_best", "score_late", "score_area")],
     *[(name, F) for name in ("train_score", "loss", "supermask_score")],
-    *[("steps", N), ("env_steps", N), ("stopped_by", S), ("stop_step", N)],
+    *[("steps", N), ("env_steps", N), ("stopped_by", S), ("stop_step", N), ("min_loss_step", N)],
     *[(name, S) for name in ("trainer", "task", "model", "engine")],
     *[(name, S) for name in ("scope", "score_fn", "rewind_weights", "rewind_clock")],
     *[("fraction", F), ("seconds", F), ("reused", B), ("attempt", N)],
@@ -60,7 +60,11 @@ LAYER_COLUMNS = [
 @pytest.mark.parametrize(
     ("schema", "columns", "nullable"),
     [
-        (ROUNDS, COLUMNS, {"parent", "supermask_score", "env_steps", "stop_step"}),
+        (
+            ROUNDS,
+            COLUMNS,
+            {"parent", "supermask_score", "env_steps", "stop_step", "min_loss_step"},
+        ),
         (CURVES, IDS + CURVE_COLUMNS, {"env_step"}),
         (LAYERS, IDS + LAYER_COLUMNS, set()),
         (CURVE, CURVE_COLUMNS, {"env_step"}),
@@ -128,6 +132,26 @@ def test_rows_are_sorted_and_say_what_they_are(filled, study):
     assert (first["lineage_mode"], rows[2]["lineage_mode"]) == ("own", "branch")
     assert first["started_at"] == datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     assert first["env_steps"] is None
+
+
+def test_the_step_of_the_lowest_loss_is_null_for_rounds_that_were_kept_without_it(
+    local, study, commit
+):
+    """As those of before the column was there, whose records still hold."""
+    store = Store(local)
+    lineage = study[0]
+    _, control, ticket, dense = lineage.rounds
+    commit(store, dense)
+    commit(store, ticket, min_loss_step=35)
+    commit(store, control, min_loss_step=None)
+    records = records_of(store, [lineage])
+    assert "min_loss_step" not in records[dense.key].result
+    table = tables.build_rounds("s", [lineage], records)
+    assert table.schema == ROUNDS
+    rows = table.to_pylist()
+    assert [(row["control"], row["round"], row["min_loss_step"]) for row in rows] == [
+        ("ticket", 0, None), ("ticket", 1, 35), ("random-ticket", 1, None),
+    ]  # fmt: skip
 
 
 def test_reused_is_false_once_for_each_key_that_this_sweep_trained(filled, study):
@@ -224,7 +248,7 @@ def test_pandas_opens_the_rounds_with_the_right_types(written):
     kinds = {S: "str", N: "int64", F: "float64", B: "bool", T: "datetime64[us, UTC]"}
     found = frame.dtypes.astype(str).to_dict()
     for name, kind in COLUMNS:
-        if name not in ("env_steps", "stop_step"):
+        if name not in ("env_steps", "stop_step", "min_loss_step"):
             assert found[name] == kinds[kind], name
     assert frame["score"].max() == 0.6
     assert frame["env_steps"].isna().all()

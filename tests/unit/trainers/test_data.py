@@ -160,9 +160,19 @@ def test_mnist1d_is_split_as_it_always_was():
 def test_images_are_bytes_of_the_size_that_the_study_says():
     found = data.load(trainer(examples=120), "cpu")
     assert [tuple(s.x.shape) for s in (found.train, found.valid, found.test)] == [
-        (108, 3, 32, 32), (12, 3, 32, 32), (1000, 3, 32, 32),
+        (108, 3, 32, 32), (12, 3, 32, 32), (120, 3, 32, 32),
     ]  # fmt: skip
     assert (found.train.x.dtype, found.train.y.dtype) == (torch.uint8, torch.int64)
+
+
+def test_few_generated_images_are_tested_on_the_first_of_those_that_many_are():
+    few, some, many = (
+        data.load(trainer(examples=count), "cpu").test for count in (100, 1000, 1100)
+    )
+    assert [len(split) for split in (few, some, many)] == [100, 1000, 1000]
+    for split in (few, some):
+        assert torch.equal(split.x, many.x[: len(split)])
+        assert torch.equal(split.y, many.y[: len(split)])
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def never():
 def test_every_rule_of_a_sweep_file_is_there_and_told_of_what_its_key_holds():
     assert list(RULES) == list(STOP_RULES)
     for name, rule in RULES.items():
-        assert rule.goes_by_masks == goes_by_masks(stop(name)), name
+        assert (rule.goes_by == "masks") == goes_by_masks(stop(name)), name
 
 
 def test_length_is_never_met():
@@ -151,7 +151,7 @@ def test_a_search_ends_once_and_says_where_and_by_what():
 
 
 @given(
-    rule=st.sampled_from([name for name, rule in RULES.items() if not rule.goes_by_masks]),
+    rule=st.sampled_from([name for name, rule in RULES.items() if rule.goes_by == "values"]),
     values=st.lists(st.floats(-1, 1), max_size=30),
     searching=st.booleans(),
 )
@@ -189,13 +189,13 @@ def test_masks_are_drawn_for_the_rules_that_go_by_them_alone(rule):
         return shifted(0)
 
     search = Search(stop(rule), start(next_masks=next_masks))
-    assert search.watches_masks == RULES[rule].goes_by_masks
+    assert search.watches_masks == (RULES[rule].goes_by == "masks")
     if search.watches_masks:
-        assert not any(search.measured(at, 1e9) for at in range(20)), "it goes by masks alone"
+        assert not any(search.measured(at, 1e9, 0.0) for at in range(20)), "it goes by masks alone"
         search.settled(0, dict)
     else:
         assert not any(search.settled(at, never) for at in range(20))
-    assert len(drawn) == search.rule.goes_by_masks
+    assert len(drawn) == (search.rule.goes_by == "masks")
 
 
 @pytest.mark.parametrize("rule", list(RULES))

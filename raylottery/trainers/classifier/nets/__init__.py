@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from raylottery.errors import UsageError
 from raylottery.pruning.prunable import CONNECTIONS
-from raylottery.spec import ClassifierTrainer, DataSize, parse_mlp
-from raylottery.trainers.classifier.nets.plain import MLP, ResidualMLP, conv, vgg
+from raylottery.spec import ClassifierTrainer, DataSize, parse_cnn, parse_mlp
+from raylottery.trainers.classifier.nets.plain import MLP, ResidualMLP, cnn, conv, vgg
 from raylottery.trainers.positions import blank
 
 
@@ -41,6 +41,8 @@ def made(model: str, size: DataSize) -> nn.Module:
     if mlp := parse_mlp(model):
         residual, hidden = mlp
         return (ResidualMLP if residual else MLP)(size.inputs, hidden, size.classes)
+    if channels := parse_cnn(model):
+        return cnn(channels, size)
     if ":" in model:
         from raylottery.trainers.classifier.nets.elsewhere import elsewhere
 

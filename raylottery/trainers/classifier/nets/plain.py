@@ -1,4 +1,4 @@
-"""Networks without shortcuts: multilayer perceptrons, Conv-2, -4 and -6, VGG with batch norm.
+"""Networks without shortcuts: perceptrons, small conv nets, Conv-2, -4 and -6, VGG.
 
 Images that a perceptron is given are flattened. Names follow torchvision where it has the like.
 """
@@ -72,6 +72,15 @@ def conv(model: str, size: DataSize) -> ConvNet:
         layers += [nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         channels, height, width = wide, height // 2, width // 2
     return ConvNet(layers, MLP(channels * height * width, (256, 256), size.classes))
+
+
+def cnn(channels: tuple[int, ...], size: DataSize) -> ConvNet:
+    """Convolutions with batch norm, each of which halves the image, and one linear layer."""
+    layers: list[nn.Module] = []
+    for before, wide in pairwise((size.shape[0], *channels)):
+        layers += [nn.Conv2d(before, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)]
+    return ConvNet([*layers, nn.AdaptiveAvgPool2d(1)], nn.Linear(channels[-1], size.classes))
 
 
 def vgg(model: str, size: DataSize) -> ConvNet:
