@@ -16,7 +16,6 @@ ROOT = Path(__file__).parent.parent
 # MNIST-1D's generator imports matplotlib, which keeps a list of fonts: not in the user's home.
 FONTS = Path(tempfile.gettempdir()) / "fonts-of-raylottery-tests"
 os.environ.setdefault("MPLCONFIGDIR", str(FONTS))
-SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
 WEIRD = """it's a "store" with 100% odd (names) & spaces é"""
 
 

@@ -150,4 +150,8 @@ def sample(plan: Plan, store: Store, most: int = 20) -> list[float]:
     done = sorted(plan.done)
     chosen = done[:: max(1, math.ceil(len(done) / most))]
     records = [store.record(key) for key in chosen]
-    return [record.seconds / record.result["steps"] for record in records if record is not None]
+    return [
+        record.seconds / steps
+        for record in records
+        if record is not None and (steps := record.result["steps"])  # a ticket may not be trained
+    ]

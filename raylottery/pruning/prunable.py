@@ -85,10 +85,9 @@ def fits(name: str, pattern: str) -> bool:
 
 
 def losing(only: Sequence[str], prunable: Prunable) -> tuple[str, ...]:
-    """The prunable parameters that lose weights: all, or those that the patterns mean."""
+    """Those of the prunable parameters that lose weights."""
     refuse_idle("only", only, prunable.names, prunable.names)
-    every = prunable.names
-    return tuple(n for n in every if any(fits(n, p) for p in only)) if only else every
+    return tuple(name for name in prunable.names if any(fits(name, pattern) for pattern in only))
 
 
 def refuse_idle(
@@ -106,6 +105,7 @@ def refuse_idle(
             )
         layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
         raise UsageError(
-            f"prune.{field}: {shown(pattern)} fits no parameter of the network. "
+            f"prune.{field}: {shown(pattern)} fits no "
+            f"{'prunable ' if field == 'only' else ''}parameter of the network. "
             f"{did_you_mean(pattern, (*filter(None, layers), *names))}"
         )

@@ -212,6 +212,13 @@ class ClassifierTrainer(StrictModel):
         if not images and (papers or parse_cnn(self.model)):
             text = f"{self.model} looks at images, and {self.dataset} has none; say an mlp-..."
             yield Problem(("model",), text)
+        channels = parse_cnn(self.model)
+        if images and channels:
+            most = min(self.size.shape[1:]).bit_length() - 1
+            if len(channels) > most:
+                text = f"{self.model} halves its images {len(channels)} times, and those of "
+                text += f"{self.dataset} are gone after {most}; say at most {most} widths."
+                yield Problem(("model",), text)
         if self.nesterov and not self.momentum:
             yield Problem(("nesterov",), "looks ahead along the momentum; set momentum too.")
         if (self.schedule == "drops") != bool(self.drops):

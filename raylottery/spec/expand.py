@@ -116,6 +116,8 @@ def _label(values: Mapping[str, Any]) -> str:
 def _plain(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return ",".join(map(_plain, value))
     return value if isinstance(value, str) and value.isprintable() else shown(value)
 
 

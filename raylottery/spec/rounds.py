@@ -199,9 +199,10 @@ def _prune(study: Sweep) -> dict[str, Any]:
         prune.pop("output", None)
     if study.prune.scope != "layerwise" or study.prune.conv == study.prune.fraction:
         prune.pop("conv", None)
-    for name in ("exclude", "only"):
-        if patterns := getattr(study.prune, name):
-            prune[name] = list(_ordered(patterns))
+    for name in prune.keys() & {"exclude", "only"}:
+        prune[name] = list(_ordered(getattr(study.prune, name)))
+    if "*" in prune.get("only", ()):
+        del prune["only"]  # what is named besides all adds nothing
     return prune
 
 

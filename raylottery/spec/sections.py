@@ -46,8 +46,8 @@ class Prune(StrictModel):
     """Share that convolutions lose under scope layerwise, such as 0.1; `fraction` unless set."""
     exclude: Annotated[tuple[str, ...], Frozen(())] = Field((), strict=False)
     """Parameters that are never pruned, by name or pattern, such as [fc.*, '*.downsample.*']."""
-    only: Annotated[tuple[str, ...], Frozen(())] = Field((), strict=False)
-    """Parameters that lose weights, such as [layer1.*]; all unless set. The others stay whole."""
+    only: Annotated[tuple[str, ...], Frozen(("*",))] = Field(("*",), strict=False, min_length=1)
+    """Of those that may be pruned, the ones that lose weights, such as [layer1.*]."""
     biases: Annotated[bool, Frozen(False)] = False
     """Whether biases are pruned too."""
 

@@ -180,12 +180,15 @@ class Sweep(StrictModel):
 
     @field_validator("controls")
     @classmethod
-    def _known_controls(cls, controls: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_controls(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         faults = [
             Problem((i,), f"no such control: {shown(name)}. {did_you_mean(name, CONTROLS)}")
             for i, name in enumerate(controls)
             if name not in CONTROLS
         ]
+        if "random-global" in controls and "*" not in getattr(info.data.get("prune"), "only", "*"):
+            text = "random-global is drawn over all layers, and prune.only keeps some whole; take "
+            faults.append(Problem((controls.index("random-global"),), text + "random-ticket."))
         if faults:
             raise Problems(faults)
         return _once(controls, "control")
@@ -214,6 +217,6 @@ def _misfit(name: str, extent: Extent, trainer: Trainer) -> str | None:
         if name == "retrain" and extent.amount == 0 and trainer.kind == "classifier":
             return None
         return f"{extent} of {training} comes to no update at all; say at least 1it."
-    elif name in ("every", "checkpoint") and steps > total:
+    elif name == "every" and steps > total:
         return f"{extent} is longer than {training}; say at most 100%."
     return None

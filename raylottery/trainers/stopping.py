@@ -96,8 +96,8 @@ class Patience(Plateau):
 
     goes_by = "losses"
 
-    def met(self, loss: float) -> bool:
-        return super().met(-loss)
+    def met(self, value: float) -> bool:
+        return super().met(-value)
 
 
 class MaskDistance(Rule):

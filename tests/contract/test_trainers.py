@@ -113,6 +113,14 @@ def test_equal_starts_give_equal_outcomes_to_the_bit(trainer, ticket):
     assert first.curve == second.curve
 
 
+def test_the_lowest_validation_loss_lies_where_the_curve_has_it(trainer, ticket):
+    """The first of equals; a trainer that measures none has no such step."""
+    [outcome] = trainer.train([start(ticket)])
+    losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
+    lowest = min(losses, key=lambda step: losses[step]) if losses else None
+    assert outcome.scores.min_loss_step == lowest
+
+
 def test_another_data_seed_gives_another_outcome(trainer, ticket):
     [first] = trainer.train([start(ticket)])
     [second] = trainer.train([start(ticket, data_seed=8)])

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-
 import pytest
 
 from raylottery.cli.progress import Diary
 from raylottery.driver.run import run
 from raylottery.spec import parse_sweep
 from raylottery.store import Store
-from tests.conftest import SHIPPED
+from tests.shipped import AGENTS, short_form
 
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-
-AGENTS = [path for path in SHIPPED if "kind: dqn" in path.read_text()]
-SHORT_FORM = "# short form: "
-
-
-def short_form(text: str) -> list[str]:
-    """The overrides that a sweep's header names."""
-    [line] = [line for line in text.splitlines() if line.startswith(SHORT_FORM)]
-    words = shlex.split(line.removeprefix(SHORT_FORM))
-    assert words[::2] == ["--set"] * (len(words) // 2)
-    return words[1::2]
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)

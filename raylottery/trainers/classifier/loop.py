@@ -25,6 +25,7 @@ from raylottery.pruning.prunable import Prunable, prunable
 from raylottery.spec import ClassifierTrainer, Sweep, derive_seed
 from raylottery.trainers.base import Outcome, Scores, Start, Weights, digest
 from raylottery.trainers.classifier import data, nets
+from raylottery.trainers.classifier.memory import keep_freed_memory
 from raylottery.trainers.classifier.progress import Progress, copied, mean
 from raylottery.trainers.classifier.schedule import Schedule
 from raylottery.trainers.positions import positions
@@ -57,6 +58,8 @@ class Classifier:
         self.aside_every = spec.steps(study.checkpoint) if study.checkpoint else None
         self.stop = study.stop
         self.gpus = study.resources.gpus
+        if device.type == "cpu":
+            keep_freed_memory()
 
     @functools.cached_property
     def dataset(self) -> data.Dataset:
@@ -70,7 +73,11 @@ class Classifier:
 
     @functools.cached_property
     def forward(self) -> Callable[[Tensor], Tensor]:
-        return torch.compile(self.net) if self.spec.compile else self.net
+        if not self.spec.compile:
+            return self.net
+        # On a GPU it is the launching of small kernels that takes long: CUDA graphs record it.
+        on_gpu = self.torch_device.type == "cuda"
+        return torch.compile(self.net, mode="reduce-overhead" if on_gpu else "default")
 
     @functools.cached_property
     def _skeleton(self) -> nn.Module:
@@ -290,7 +297,8 @@ class Batches:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-            self.order = torch.randperm(len(train), generator=generator).to(train.y.device)
+            order = torch.randperm(len(train), generator=generator)
+            self.order = order.to(train.y.device, non_blocking=True)
             self.epoch = epoch
         chosen = self.order[place * size : (place + 1) * size]
         x = train.x[chosen]

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from raylottery.errors import UsageError
-from raylottery.spec import DataSize
+from raylottery.spec import DATASETS, DataSize
 from raylottery.trainers.classifier import cifarlike
 
 
@@ -76,7 +76,10 @@ def folder() -> Path:
 def place(name: str, size: DataSize) -> Path:
     """The folder of one data set in one size and version."""
     version = f"{VERSION}.{GENERATED[name]}" if name in GENERATED else f"{VERSION}"
-    return folder() / f"{name}-{size.train + size.valid}-v{version}"
+    count = f"{size.train + size.valid}"
+    if size.test != DATASETS[name].test:
+        count += f"-{size.test}"
+    return folder() / f"{name}-{count}-v{version}"
 
 
 def is_here(at: Path) -> bool:

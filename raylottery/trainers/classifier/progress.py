@@ -110,7 +110,9 @@ class Progress:
             "has_stopped": self.stopped is not None,
             "seconds": seconds,
         }
-        start.aside.save(sections, {"format": FORMAT, "rest": json.dumps(rest)})
+        # As a tensor, for it is those that a store keeps the checksum of.
+        written = torch.frombuffer(bytearray(json.dumps(rest).encode()), dtype=torch.uint8)
+        start.aside.save({**sections, "rest": {"json": written}}, {"format": FORMAT})
 
     def go_on(self, start: Start) -> None:
         """Take up what was put aside, if there is anything that this training can go on from."""
@@ -121,7 +123,7 @@ class Progress:
         if said.get("format") != FORMAT:
             log.info("what was put aside is of another raylottery: the round begins anew")
             return
-        rest = json.loads(said["rest"])
+        rest = json.loads(sections["rest"]["json"].numpy().tobytes())
         missed = {step for step in start.keep if step <= rest["step"]} - {*rest["snapshots"]}
         if missed:
             log.info("what was put aside lacks the weights of step %s, which are wanted by now: "

@@ -133,6 +133,32 @@ def test_a_rule_that_goes_by_masks_goes_as_deep_as_any():
     refuse_too_deep(deepest, survey(deepest))
 
 
+@pytest.mark.parametrize(
+    ("text", "only", "size", "last"),
+    [
+        # 80, 40, 20, 10, 5, 3, 1 and 320, 160, ..., 5, 3, 1; an agent's head has 16
+        (SWEEP, "'2'", 80, 6),
+        (SWEEP, "'0'", 320, 8),
+        (AGENTS, "head", 16, 4),
+    ],
+)
+def test_rounds_are_counted_by_what_alone_loses_weights(text, only, size, last):
+    chosen = f"prune.only=[{only}]"
+    deepest = study(chosen, f"prune.rounds={last}", text=text)
+    refuse_too_deep(deepest, survey(deepest))
+    deeper = study(chosen, f"prune.rounds={last + 1}", text=text)
+    with pytest.raises(UsageError) as refused:
+        refuse_too_deep(deeper, survey(deeper))
+    assert str(refused.value).startswith(
+        f"prune.rounds: round {last + 1} would prune none of the 1 weights that are left by then "
+        f"(of {size} prunable ones"
+    )
+
+
+def test_what_stays_whole_is_prunable_all_the_same():
+    assert survey(study("prune.only=['2']")) == survey(study())
+
+
 def test_a_network_that_cannot_be_pruned_once_needs_another_fraction():
     with pytest.raises(UsageError, match=r"round 1 would prune none.*Set another prune\.fraction"):
         refuse_too_deep(study("prune.fraction=0.001"), survey(study()))
@@ -166,6 +192,15 @@ def test_the_refusal_names_the_sweep_the_key_and_the_arm():
         "most 8, or take a larger network. (arm scope=erk)"
     )
     assert refused.value.exit_code == 2
+
+
+def test_a_name_that_fits_nothing_of_an_arms_network_is_refused_with_the_arm():
+    with pytest.raises(UsageError) as refused:
+        inspect(planned("axes={prune.only: [['2'], ['4']]}"))
+    assert str(refused.value).startswith("door: prune.only: '4' fits no ")
+    assert str(refused.value).endswith(
+        "parameter of the network. Valid: 0, 2, 0.weight, 2.weight. (arm only=4)"
+    )
 
 
 def test_an_environment_that_cannot_be_made_is_refused():

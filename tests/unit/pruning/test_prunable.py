@@ -8,6 +8,7 @@ from torch import nn
 
 from raylottery.errors import UsageError
 from raylottery.pruning import Prunable, prunable
+from raylottery.pruning.prunable import losing
 
 
 def convnet() -> nn.Module:
@@ -152,3 +153,42 @@ def test_a_pattern_that_excludes_nothing_is_refused_with_the_nearest_name(exclud
     with pytest.raises(UsageError) as refused:
         prunable(net, exclude=exclude)
     assert str(refused.value) == f"prune.exclude: {message}"
+
+
+# Those that alone lose weights
+
+
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        (["2.weight"], ("2.weight",)),
+        (["6", "0"], ("0.weight", "6.weight")),
+        (["[02]", "0.*"], ("0.weight", "2.weight")),
+        (["*"], ("0.weight", "2.weight", "4.weight", "6.weight")),
+    ],
+)
+def test_what_alone_loses_weights_is_said_by_name_layer_or_pattern(only, names):
+    """In layer order, whatever the order of the patterns."""
+    assert losing(only, prunable(convnet())) == names
+
+
+def test_a_layer_that_loses_weights_loses_biases_if_they_are_prunable():
+    assert losing(["4"], prunable(convnet(), biases=True)) == ("4.weight", "4.bias")
+
+
+@pytest.mark.parametrize("pattern", ["1", "*.bias", "6"])
+def test_what_is_not_prunable_cannot_be_what_alone_loses_weights(pattern):
+    """A norm, a bias, and a layer that is excluded."""
+    found = prunable(convnet(), exclude=["6"])
+    with pytest.raises(UsageError, match=r"^prune\.only: ") as refused:
+        losing(["0", pattern], found)
+    assert repr(pattern) in str(refused.value)
+    assert "0.weight, 2.weight, 4.weight" in str(refused.value)
+
+
+def test_a_mistyped_name_that_alone_were_to_lose_weights_is_refused_with_the_nearest():
+    net = nn.ModuleDict({"layer1": nn.Conv2d(1, 2, 3), "fc": nn.Linear(2, 2)})
+    with pytest.raises(UsageError) as refused:
+        losing(["fc", "layr1"], prunable(net))
+    assert str(refused.value).startswith("prune.only: 'layr1' fits no ")
+    assert str(refused.value).endswith("parameter of the network. Did you mean 'layer1'?")

@@ -120,6 +120,59 @@ def test_what_is_excluded_is_counted_by_no_scope(scope):
     assert (pruned.kept, pruned.prunable) == (440 - 88, 440)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_what_is_not_chosen_to_lose_weights_stays_whole_and_is_counted_by_no_scope(scope):
+    """The share is taken of the chosen layers; the others are in the mask, and whole."""
+    net = mlp()
+    weights, masks, targets = start(net)
+    how = Prune(scope=scope, fraction=0.2, rounds=1, only=("0", "3.*"))
+    pruned = prune(weights, masks, how, targets, seed=0)
+    assert tuple(pruned) == targets.names
+    assert (pruned.kept, pruned.prunable) == (480 - 88, 480)
+    assert pruned["4.weight"].all()
+    excluding, fewer = prunable(net, exclude=["4"]), Prune(scope=scope, fraction=0.2, rounds=1)
+    alike = prune(weights, Masks.dense(weights, excluding.names), fewer, excluding, seed=0)
+    assert {name: mask.tolist() for name, mask in alike.items()} == {
+        name: pruned[name].tolist() for name in ("0.weight", "3.weight")
+    }
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_chosen_layers_go_on_losing_round_after_round(scope):
+    weights, masks, targets = start(mlp())
+    how = Prune(scope=scope, fraction=0.5, rounds=3, only=("3",))
+    for kept in (100, 50, 25):
+        before, masks = masks, prune(weights, masks, how, targets, seed=0)
+        assert masks.nested_in(before)
+        assert [int(mask.sum()) for mask in masks.values()] == [240, kept, 40]
+
+
+def test_what_was_lost_before_stays_lost_where_another_layer_is_chosen():
+    """A mask that is there is never filled up again by what a round does not prune."""
+    weights, masks, targets = start(mlp())
+    first = prune(weights, masks, Prune(fraction=0.5, rounds=1, only=("0",)), targets, seed=0)
+    second = prune(weights, first, Prune(fraction=0.5, rounds=1, only=("3",)), targets, seed=0)
+    assert [int(mask.sum()) for mask in second.values()] == [120, 100, 40]
+    assert torch.equal(second["0.weight"], first["0.weight"])
+
+
+def test_a_chosen_output_layer_still_loses_half_of_what_others_do():
+    weights, masks, targets = start(mlp())
+    how = Prune(scope="layerwise", fraction=0.5, rounds=1, only=("3", "4"))
+    pruned = prune(weights, masks, how, targets, seed=0)
+    assert [int(mask.sum()) for mask in pruned.values()] == [240, 100, 30]
+
+
+def test_a_step_that_leaves_nothing_of_what_is_chosen_is_refused():
+    """However much is left in all."""
+    weights, masks, targets = start(mlp())
+    message = "would leave none of the 40 surviving weights"
+    with pytest.raises(TrainingError, match=message):
+        prune(weights, masks, Prune(fraction=0.99, rounds=1, only=("4",)), targets, seed=0)
+    with pytest.raises(TrainingError, match="would prune none of the 40 surviving weights"):
+        prune(weights, masks, Prune(fraction=0.01, rounds=1, only=("4",)), targets, seed=0)
+
+
 def test_magnitude_prunes_negative_weights_by_their_size():
     weights = {"weight": torch.tensor([[-5.0, 1.0, -0.5, 2.0]])}
     targets = Prunable(names=("weight",), output=("weight",), convolutions=())

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from raylottery.pruning import SCOPES, Masks, erk_counts
+from raylottery.pruning.scopes import without_lowest
 
 
 quick = settings(deadline=None, max_examples=60)
@@ -54,6 +55,31 @@ def survivors(scores: torch.Tensor, mask: torch.Tensor, start: int = 0) -> list[
 
 def positions(mask: torch.Tensor, start: int = 0) -> set[int]:
     return {start + i for i, alive in enumerate(mask.flatten().tolist()) if alive}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    shape=st.sampled_from([(1,), (17,), (5, 7), (4, 3, 2, 2), (40, 30)]),
+    values=st.sampled_from([1, 2, 3, 50, 10**6]),
+    density=st.sampled_from([0.0, 0.1, 0.7, 1.0]),
+    share=st.floats(0, 1),
+    seed=seeds,
+)
+def test_the_lowest_are_those_that_a_stable_sort_puts_first(shape, values, density, share, seed):
+    """Any number of them, from none to all, among scores that are tied, infinite or negative."""
+    generator = torch.Generator().manual_seed(seed)
+    score = torch.randint(0, values, shape, generator=generator).float() - values // 2
+    score[score == score.max()] = torch.inf
+    mask = torch.rand(shape, generator=generator) < density
+    count = round(share * int(mask.sum()))
+    before = mask.clone()
+    pruned = without_lowest(score, mask, count)
+    expected = mask.flatten().clone()
+    survivors = expected.nonzero().squeeze(1)
+    expected[survivors[score.flatten()[survivors].argsort(stable=True)[:count]]] = False
+    assert torch.equal(pruned, expected.reshape(shape))
+    assert torch.equal(mask, before), "what is given is left alone"
+    assert pruned.data_ptr() != mask.data_ptr()
 
 
 @quick

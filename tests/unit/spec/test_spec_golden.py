@@ -32,6 +32,15 @@ TEXTS = {
         ("rounds: 3}", "rounds: 2, biases: true}"),
         ("mlp-300-100", "residual-mlp-100-100"),
     ),
+    "only": altered(
+        ("[global, layerwise]", "[global]\n  prune.only: [['2', '0'], ['0.*']]"),
+        ("{weights: init}", "{weights: final, retrain: 0it}"),
+        ("[init, 1ep]", "[init, final]\n  rewind.clock: [final]"),
+        ("retries: 3", "stop: {rule: patience, patience: 3, least: 0.01}\ncheckpoint: 5ep"),
+        ("rounds: 3}", "rounds: 2, exclude: ['4', '4.*']}"),
+        ("mlp-300-100", "cnn-8-16"),
+        ("mnist1d", "cifar-like\n  examples: 200"),
+    ),
     "agent": AGENT,
     "rainbow": altered(
         (

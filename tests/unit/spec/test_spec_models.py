@@ -45,7 +45,7 @@ def test_the_defaults():
         "output": "half",
         "conv": None,
         "exclude": (),
-        "only": (),
+        "only": ("*",),
         "biases": False,
     }
     assert Rewind().model_dump() == {"weights": "init", "clock": None, "retrain": None}
@@ -125,9 +125,9 @@ def test_small_convolutional_networks_are_named_by_their_channels(model, channel
     "model",
     ["mlp", "mlp-", "mlp-0", "mlp-03", "mlp-3.5", "mlp-300-", "MLP-3", "mlp-3\n", "mlp-100000",
      "residual-mlp-8", "residual-mlp-8-9", "residual-8-8", "conv-3",
-     "cnn", "cnn-", "cnn-0", "cnn-03", "cnn-8-", "cnn-8-0", "CNN-8", "cnn-10000", "residual-cnn-8-8",
-     "cnn-3\n", "torchvision:",
-     "torchvision:Resnet-18", "package.module:", ":function", "a b:c", "resnet-20\n", ""],
+     "cnn", "cnn-", "cnn-0", "cnn-03", "cnn-8-", "cnn-8-0", "CNN-8", "cnn-10000", "cnn-3\n",
+     "residual-cnn-8-8", "torchvision:", "torchvision:Resnet-18", "package.module:",
+     ":function", "a b:c", "resnet-20\n", ""],
 )  # fmt: skip
 def test_models_that_are_none(model):
     with pytest.raises(ValueError, match=r"no such model|cannot add its layers"):

@@ -275,14 +275,25 @@ def test_a_late_drop_does_not_hide_a_long_warmup():
          "such as 0.1; `fraction` unless set.)"),
         ("exclude: fc", "expected a list, found 'fc'. (Parameters that are never pruned, by name "
          "or pattern, such as [fc.*, '*.downsample.*'].)"),
-        ("only: layer1", "expected a list, found 'layer1'. (Parameters that lose weights, such as "
-         "[layer1.*]; all unless set. The others stay whole.)"),
+        ("only: layer1", "expected a list, found 'layer1'. (Of those that may be pruned, the "
+         "ones that lose weights, such as [layer1.*].)"),
+        ("only: []", "expected at least one entry, found []. (Of those that may be pruned, the "
+         "ones that lose weights, such as [layer1.*].)"),
     ],
 )  # fmt: skip
 def test_a_fault_in_what_is_pruned_is_named(said, message):
     key = said.partition(":")[0]
     [line] = refused(("rounds: 3", f"rounds: 3, {said}"))
     assert line == f"study.yaml:10: prune.{key}: {message}"
+
+
+def test_a_mask_drawn_over_all_layers_leaves_none_whole():
+    changes = ("rounds: 3", "rounds: 3, only: ['0']"), ("[random-ticket]", "[random-global]")
+    [line] = refused(*changes)
+    assert line.endswith(
+        "controls[0]: random-global is drawn over all layers, and prune.only keeps some whole; "
+        "take random-ticket."
+    )
 
 
 @pytest.mark.parametrize(("old", "new", "message"), CASES)

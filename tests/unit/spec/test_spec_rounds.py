@@ -285,8 +285,9 @@ def test_what_alone_loses_weights_is_in_the_keys_of_pruned_rounds_if_it_is_said(
     assert some[0].spec == plain[0].spec, "arms that differ in it share the trunk"
     assert some[1].spec["prune"] == {**plain[1].spec["prune"], "only": ["a", "b"]}
     assert all(round.exclude == () for round in some), "the others are prunable all the same"
-    assert keys(alone("prune.only=[]")) == keys(alone())
-    assert arm_id(alone("prune.only=[]")) == arm_id(alone())
+    for every in ("['*']", "['*', '*']", "['*', '0']"):
+        assert keys(alone(f"prune.only={every}")) == keys(alone())
+    assert arm_id(alone("prune.only=['*']")) == arm_id(alone())
     assert "only" not in plain[1].spec["prune"]
 
 

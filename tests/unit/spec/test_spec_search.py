@@ -76,6 +76,12 @@ AGENT_CASES = [
     ("{rule: solved, threshold: 475}", "{rule: mask-distance, window: 1}",
      "16: stop.window: must be at least 2, not 1. (mask-distance: masks in a row that lie within "
      "that of the newest.)"),
+    ("{rule: solved, threshold: 475}", "{rule: patience}", "16: stop.rule: an agent has no "
+     "validation loss; say plateau, which goes by its returns."),
+    ("rewind: {weights: init}", "rewind: {weights: final, retrain: 0it}", "14: rewind.retrain: "
+     "0it of the training (50000ts, 24500 updates) comes to no update at all; say at least 1it."),
+    ("{optimizer: fresh}", "{optimizer: fresh}\ncheckpoint: 5%", "18: checkpoint: an agent's "
+     "round cannot go on from its middle; leave it out."),
     ("{optimizer: fresh}", "{optimiser: kept}",
      "17: reset.optimiser: no such field. Did you mean 'optimizer'?"),
     ("{optimizer: fresh}", "{replay: keep}",
@@ -117,6 +123,18 @@ CLASSIFIER_CASES = [
      "18: reset.normaliser: is for kind dqn, not classifier; leave it out."),
     ("stop: {rule: target, threshold: 95}",
      "18: stop.threshold: accuracy is a share of 1, never 95; say one such as 0.95."),
+    ("stop: {rule: patience, hold: 2}",
+     "18: stop.hold: means nothing under the rule patience; leave it out."),
+    ("stop: {rule: patience, threshold: 0.5}",
+     "18: stop.threshold: means nothing under the rule patience; leave it out."),
+    ("checkpoint: 0it", "18: checkpoint: 0it of the training (15ep, 525 updates) comes to no "
+     "update at all; say at least 1it."),
+    ("checkpoint: 0.01%", "18: checkpoint: 0.01% of the training (15ep, 525 updates) comes to no "
+     "update at all; say at least 1it."),
+    ("checkpoint: 5ts", "18: checkpoint: 5ts is in environment steps, which cannot be counted "
+     "here. Units: it, ep, %."),
+    ("checkpoint: often", "18: checkpoint: 'often' is no extent: a number and its unit, such as "
+     "500it, 2ep or 5%."),
 ]  # fmt: skip
 
 
@@ -251,6 +269,33 @@ def test_a_rule_is_a_classifiers_too():
     assert lineage_rounds(alone("stop={rule: length}"), 0)[0].key == (
         lineage_rounds(alone(), 0)[0].key
     )
+
+
+def test_patience_is_a_classifiers_rule_and_holds_what_it_reads():
+    plain = lineage_rounds(alone(), 0)
+    rounds = lineage_rounds(alone("stop={rule: patience, patience: 3}"), 0)
+    rule = {"rule": "patience", "patience": 3, "least": 0.0, "evaluate": "full"}
+    assert rounds[0].spec == {**plain[0].spec, "stop": rule}
+    assert rounds[0].prune is None, "no mask is looked at"
+    assert not {round.key for round in rounds} & {round.key for round in plain}
+
+
+@pytest.mark.parametrize(
+    "change", ["patience=4", "least=0.01", "evaluate=at-stop", "rule=plateau"]
+)
+def test_what_patience_reads_enters_every_key(change):
+    before, after = (
+        {round.key for round in lineage_rounds(alone("stop.rule=patience", *sets), 0)}
+        for sets in ((), (f"stop.{change}",))
+    )
+    assert not before & after
+
+
+@pytest.mark.parametrize("checkpoint", ["1it", "5ep", "33.3%", "100%", "526it"])
+def test_a_round_may_be_put_aside_at_every_update_or_never(checkpoint):
+    """A long time is no fault: a base may say it for arms of which some are short."""
+    assert str(alone(f"checkpoint={checkpoint}").checkpoint) == checkpoint
+    assert alone().checkpoint is None
 
 
 # Lengths of rounds

@@ -19,6 +19,7 @@ KEY = "0123456789abcdef" * 2
 def test_paths_are_those_of_the_contract():
     assert layout.record(KEY) == f"rounds/01/{KEY}/record.json"
     assert layout.round_file(KEY, "1-ab/curve.parquet") == f"rounds/01/{KEY}/1-ab/curve.parquet"
+    assert layout.aside(KEY) == f"rounds/01/{KEY}/aside.safetensors"
     assert layout.failure(KEY, 2) == f"rounds/01/{KEY}/failures/2.json"
     assert layout.sweep_file("s") == "sweeps/s/sweep.yaml"
     assert layout.table("a.b-c_d", "rounds") == "sweeps/a.b-c_d/rounds.parquet"
@@ -41,7 +42,7 @@ def test_unsafe_sweep_names_are_usage_errors(name):
     "key", ["", "..", KEY.upper(), KEY[:-1], KEY + "0", KEY[:-1] + "\n", "../" * 10]
 )
 def test_what_is_no_key_has_no_place(key):
-    for place in (layout.record, layout.lease, layout.failures, layout.takeovers):
+    for place in (layout.record, layout.aside, layout.lease, layout.failures, layout.takeovers):
         with pytest.raises(ValueError, match="no place in a store"):
             place(key)
     assert not layout.is_key(key)

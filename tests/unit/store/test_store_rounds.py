@@ -235,6 +235,66 @@ def test_snapshots_are_kept_once_and_checked(store):
         store.put_snapshot(trunk, 1, PLAIN)
 
 
+def test_what_is_put_aside_last_is_found_whole_and_makes_no_round_done(store, make_round):
+    key, other = make_round(seed=0).key, make_round(seed=1).key
+    assert store.aside(key) is None
+    for data in (seal(PLAIN, {"step": "5"}), seal(PLAIN[:-1] + b"\x03", {"step": "10"})):
+        store.put_aside(key, data)
+        assert store.aside(key) == data
+    assert store.aside(other) is None
+    assert store.done([key]) == set()
+    assert list(store.check()) == []
+    with pytest.raises(ValueError, match="checksum"):
+        store.put_aside(other, PLAIN)
+    assert all_files(store.files) == {layout.aside(key)}
+
+
+def test_what_is_put_aside_is_gone_with_the_commit_whoever_was_first(store, make_round, commit):
+    round, other = make_round(seed=0), make_round(seed=1)
+    for _ in range(2):
+        store.put_aside(round.key, seal(PLAIN, {}))
+        store.put_aside(other.key, seal(PLAIN, {}))
+        commit(store, round)
+        assert store.aside(round.key) is None
+        assert layout.aside(round.key) not in all_files(store.files)
+        assert store.aside(other.key) is not None
+
+
+def test_what_is_put_aside_lies_there_until_the_record_does(
+    store, make_round, commit, monkeypatch
+):
+    """A commit that is cut off has lost nothing."""
+    round = make_round()
+    store.put_aside(round.key, seal(PLAIN, {}))
+
+    def cut_off(path, data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.files, "create_exclusive", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        commit(store, round)
+    assert store.aside(round.key) == seal(PLAIN, {})
+
+
+def test_what_was_put_aside_and_is_damaged_is_as_good_as_none_and_said(store, make_round, caplog):
+    key = make_round().key
+    data = seal(PLAIN, {"step": "5"})
+    path = layout.aside(key)
+    for broken in (data[:-1] + b"\x03", data[:-1], b"", data.replace(b'"w"', b'"v"')):
+        store.files.write(path, broken)
+        caplog.clear()
+        assert store.aside(key) is None
+        [said] = [record.getMessage() for record in caplog.records]
+        assert said.startswith(f"{store.files.where(path)} is damaged: ")
+        assert said.endswith(". The round begins anew")
+        [problem] = store.check()
+        assert problem.remove == path
+        assert str(problem).startswith(f"{store.files.where(path)} is damaged: ")
+    store.put_aside(key, data)
+    assert store.aside(key) == data
+    assert list(store.check()) == []
+
+
 def test_failures_are_kept_in_order(store, make_round):
     key = make_round().key
     assert store.failures(key) == []

@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 from mnist1d.data import get_dataset_args, make_dataset
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from raylottery.errors import TrainingError
-from raylottery.pruning import Masks
+from raylottery.pruning import Masks, apply_mask
 from raylottery.spec import Stop, parse_sweep
 from raylottery.spec.extent import Extent
 from raylottery.spec.sections import Eval, Resources
 from raylottery.trainers import make_trainer
-from raylottery.trainers.base import Start, Ticket, Trainer
+from raylottery.trainers.base import Scores, Start, Ticket, Trainer
 from raylottery.trainers.classifier import data, loop, nets
 
 
@@ -81,18 +83,131 @@ def test_the_score_is_the_test_accuracy_of_the_last_weights():
     assert outcome.scores.score == (net(test.x).argmax(1) == test.y).sum().item() / 1000
 
 
-def test_the_test_set_is_read_at_the_end_alone(monkeypatch):
-    """Selection on validation: whatever is measured before the last step is not the test set."""
-    trainer = classifier(study())
-    dataset = data.load(study().trainer, "cpu")
+def told(monkeypatch, trainer, losses, accuracies=(0.5,) * 5) -> list[str]:
+    """Make what is measured of the validation set these; the list names each split measured."""
+    dataset = trainer.dataset
+    valid = iter(zip(losses, accuracies, strict=True))
     read = []
-    real = trainer.measure
-    monkeypatch.setattr(trainer, "measure", lambda split: read.append(split) or real(split))
-    trainer.train([dense(trainer)])
-    kinds = [
-        "test" if s is dataset.test else "valid" if s is dataset.valid else "train" for s in read
+
+    def measured(split):
+        names = {id(dataset.train): "train", id(dataset.valid): "valid", id(dataset.test): "test"}
+        read.append(names[id(split)])
+        return next(valid) if read[-1] == "valid" else (1.0, len(read) / 100)
+
+    monkeypatch.setattr(trainer, "measure", measured)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("losses", "lowest", "tested"),
+    [
+        ((0.5, 0.4, 0.3, 0.2, 0.1), 50, 1),
+        ((0.5, 0.4, 0.1, 0.2, 0.3), 30, 2),
+        ((0.1, 0.2, 0.3, 0.2, 0.1), 10, 2),  # the first of equals
+        ((0.3, 0.3, 0.3, 0.3, 0.3), 10, 2),
+    ],
+)
+def test_the_test_set_is_read_at_the_end_alone_once_for_each_of_the_weights_that_count(
+    monkeypatch, losses, lowest, tested
+):
+    """Selection on validation: whatever is measured before the last step is not the test set. The
+    last weights are measured on it, and those of the lowest validation loss if they are others."""
+    trainer = classifier(study())
+    read = told(monkeypatch, trainer, losses)
+    [outcome] = trainer.train([dense(trainer)])
+    assert read == ["valid"] * 5 + ["train"] + ["test"] * tested
+    assert outcome.scores.min_loss_step == lowest
+    assert outcome.scores.score == 0.07, "what the first reading of the test set gave"
+    assert outcome.scores.score_at_stop == (0.07 if tested == 1 else 0.08)
+
+
+def test_the_lowest_loss_is_looked_for_from_the_clock_on(monkeypatch):
+    trainer = classifier(study())
+    told(monkeypatch, trainer, (0.3, 0.2, 0.4), (0.5,) * 3)
+    [outcome] = trainer.train([dense(trainer, clock=20)])
+    assert outcome.scores.min_loss_step == 40
+    assert outcome.scores.steps == 30
+
+
+def test_patience_ends_a_search_by_the_validation_loss(monkeypatch):
+    """While the accuracy goes on rising; the lowest loss may come after the stop."""
+    trainer = classifier(study().model_copy(update={"stop": Stop(rule="patience", patience=2)}))
+    losses = (0.5, 0.3, 0.4, 0.3, 0.1)
+    read = told(monkeypatch, trainer, losses, (0.1, 0.2, 0.3, 0.4, 0.5))
+    [outcome] = trainer.train([dense(trainer)])
+    assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("patience", 40)
+    assert outcome.scores.min_loss_step == 50
+    assert read[-2:] == ["test", "test"], "the weights at the stop are no longer the last"
+    assert outcome.scores.score_at_stop != outcome.scores.score
+
+
+def test_a_falling_accuracy_is_nothing_to_patience(monkeypatch):
+    trainer = classifier(study().model_copy(update={"stop": Stop(rule="patience", patience=1)}))
+    told(monkeypatch, trainer, (0.5, 0.4, 0.3, 0.2, 0.1), (0.5, 0.4, 0.3, 0.2, 0.1))
+    [outcome] = trainer.train([dense(trainer)])
+    assert (outcome.scores.stopped_by, outcome.stopped) == ("length", None)
+
+
+# Tickets that are not trained
+
+
+def halved(trainer, **changes) -> Start:
+    """A ticket at about half density, whose clock is at the end."""
+    begun = dense(trainer, clock=70, end=70)
+    generator = torch.Generator().manual_seed(0)
+    masks = Masks(
+        {
+            n: torch.rand(mask.shape, generator=generator) < 0.5
+            for n, mask in begun.ticket.masks.items()
+        }
+    )
+    weights = apply_mask(begun.ticket.weights, masks)
+    ticket = Ticket(weights=weights, masks=masks, unmasked=begun.ticket.weights)
+    return replace(begun, ticket=ticket, **changes)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        study(),
+        study(optimizer="sgd", momentum=0.9, weight_decay=0.1, label_smoothing=0.3),
+        images(model="tests.networks:normed", augment="flip-crop"),
+        images(model="tests.networks:dropping"),
+    ],
+    ids=["plain", "decaying", "normed", "dropping"],
+)
+def test_a_ticket_with_nothing_left_to_train_is_measured_as_it_is(asked):
+    trainer = classifier(asked)
+    begun = halved(trainer)
+    [outcome] = trainer.train([begun])
+    assert outcome.scores.steps == outcome.revived == 0
+    assert list(outcome.weights) == list(begun.ticket.weights)
+    for name, weight in outcome.weights.items():
+        assert torch.equal(weight, begun.ticket.weights[name]), name
+    trainer.net.load_state_dict(dict(begun.ticket.weights))
+    dataset = trainer.dataset
+    train, valid, test = (trainer.measure(s) for s in (dataset.train, dataset.valid, dataset.test))
+    assert [(p.step, p.split, p.metric, p.value) for p in outcome.curve] == [
+        (70, "train", "loss", train[0]),
+        (70, "valid", "loss", valid[0]),
+        (70, "valid", "accuracy", valid[1]),
     ]
-    assert kinds == ["valid"] * 5 + ["train", "test", "test"]
+    assert outcome.scores == Scores(
+        metric="accuracy", score=test[1], score_at_stop=test[1], score_best=valid[1],
+        score_late=valid[1], score_area=valid[1], train_score=train[1], loss=train[0], steps=0,
+        min_loss_step=70,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["target", "plateau", "patience"])
+def test_no_rule_stops_a_ticket_that_is_not_trained(rule):
+    """There is no search to end: the next ticket is drawn from what is there."""
+    fields = {"threshold": 0.0} if rule == "target" else {"patience": 1}
+    stop = Stop.model_validate({"rule": rule, **fields, "evaluate": "at-stop"})
+    trainer = classifier(study().model_copy(update={"stop": stop}))
+    [outcome] = trainer.train([halved(trainer)])
+    assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("length", None)
+    assert outcome.stopped is None
 
 
 @pytest.mark.parametrize("evaluate", ["full", "at-stop"])
@@ -150,6 +265,8 @@ def test_score_at_stop_belongs_to_the_lowest_validation_loss():
     losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
     best = min(losses, key=lambda step: losses[step])
     [until_best] = trainer.train([dense(trainer, end=best)])
+    assert best < 50, "or nothing is shown here"
+    assert outcome.scores.min_loss_step == best
     assert outcome.scores.score_at_stop == until_best.scores.score
 
 
@@ -277,6 +394,40 @@ def test_the_rate_of_the_schedule_is_what_moves_the_weights():
         moved = constant.weights[name] - weight
         torch.testing.assert_close(dropped.weights[name] - weight, moved / 10, atol=1e-7, rtol=0)
         assert moved.abs().max() > 1e-5
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "is_nonzero"}
+"""What makes a processor wait until its GPU has the answer."""
+
+
+class Waiting(TorchDispatchMode):
+    """Notes whatever torch does that a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        places = [place for part in args[1:2] for place in part] if name == "index" else []
+        if name in WAITS or any(isinstance(p, Tensor) and p.dtype == torch.bool for p in places):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device_until_something_is_measured():
+    fields = {"model": "tests.networks:normed", "optimizer": "sgd", "momentum": 0.9}
+    trainer = classifier(images(augment="flip-crop-cutout", **fields))
+    begun = dense(trainer)
+    learner = loop.Learner(trainer, begun)
+    batches = loop.Batches(trainer.dataset, trainer.spec, begun.data_seed)
+    with Waiting() as waiting:
+        for step in range(2 * batches.per_epoch):
+            learner.rate(step)
+            learner.update(*batches.at(step), auditing=False)
+        assert not waiting.seen
+        learner.loss_until(12)
+        assert waiting.seen, "or the test could not fail"
 
 
 @pytest.mark.parametrize("net", ["normed", "dropping"])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from raylottery.errors import UsageError
+from raylottery.errors import SpecError, UsageError
 from raylottery.pruning import Guard, Masks, Prunable, apply_mask, prunable, prune
 from raylottery.pruning.depth import kept_by_round
 from raylottery.spec import MODELS, ClassifierTrainer, DataSize, Prune, Sweep, parse_sweep
@@ -69,6 +69,8 @@ def small_resnet(blocks: int) -> list[int]:
 LAYERS = {
     ("lenet-300-100", "mnist"): [784 * 300, 300 * 100, 100 * 10],
     ("mlp-300-100", "mnist"): [784 * 300, 300 * 100, 100 * 10],
+    ("cnn-32-64-128", "cifar10"): [*conv_3x3(3, 32, 64, 128), 1280],
+    ("cnn-8", "mnist"): [*conv_3x3(1, 8), 80],
     ("conv-2", "cifar10"): [*conv_3x3(3, 64, 64), 16 * 16 * 64 * 256, 256 * 256, 2560],
     ("conv-4", "cifar10"): [*conv_3x3(3, 64, 64, 128, 128), 8 * 8 * 128 * 256, 256 * 256, 2560],
     ("conv-6", "cifar10"): [
@@ -86,6 +88,8 @@ LAYERS = {
 TOTALS = {
     "lenet-300-100": 266_200,
     "mlp-300-100": 266_200,
+    "cnn-32-64-128": 94_304,
+    "cnn-8": 152,
     "conv-2": 4_300_992,
     "conv-4": 2_425_024,
     "conv-6": 2_261_184,
@@ -121,7 +125,7 @@ def test_convolutions_have_the_papers_share():
     assert numbers == 274_042
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, "cnn-32-64-128"])
 @pytest.mark.parametrize("dataset", ["mnist", "cifar100"])
 def test_every_model_takes_images_of_one_channel_and_of_three(model, dataset):
     asked, spec = study(model, dataset), trainer(model, dataset)
@@ -155,6 +159,43 @@ def test_residual_mlp_adds_its_hidden_layers():
     x = torch.randn(5, 40)
     hidden = net.first(x).relu()
     assert torch.equal(net(x), net.last(hidden + net.blocks[0](hidden).relu()))
+
+
+def test_a_small_convolutional_network_is_made_of_normed_convolutions_that_halve_the_image():
+    net = nets.skeleton(trainer("cnn-4-6"))
+    features = list(net.get_submodule("features").children())
+    kinds = [type(layer).__name__ for layer in features]
+    block = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    assert kinds == [*block, *block, "AdaptiveAvgPool2d"]
+    assert list(dict(net.named_parameters())) == [
+        *(f"features.{at}.{part}" for at in (0, 1, 4, 5) for part in ("weight", "bias")),
+        "classifier.weight", "classifier.bias",
+    ]  # fmt: skip
+    sides = []
+    for layer in features:
+        if isinstance(layer, nn.MaxPool2d):
+            layer.register_forward_hook(lambda layer, x, y: sides.append(tuple(y.shape[1:])))
+    net(blank(net, (3, 32, 32)))
+    assert sides == [(4, 16, 16), (6, 8, 8)]
+
+
+def test_the_last_layer_of_a_small_convolutional_network_reads_the_mean_of_each_channel():
+    net = built("cnn-4-6").eval()
+    x = torch.randn(3, 3, 32, 32)
+    before_the_mean = nn.Sequential(*list(net.get_submodule("features").children())[:-1])(x)
+    assert before_the_mean.shape == (3, 6, 8, 8)
+    expected = net.get_submodule("classifier")(before_the_mean.mean(dim=(2, 3)))
+    torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.parametrize(("dataset", "most"), [("mnist", 4), ("cifar10", 5)])
+def test_an_image_is_halved_until_a_pixel_is_left_and_then_the_model_is_refused(dataset, most):
+    survey(study("cnn" + most * "-4", dataset))
+    model = "cnn" + (most + 1) * "-4"
+    with pytest.raises(
+        SpecError, match=f"{model} halves its images .*; say at most {most} widths"
+    ):
+        study(model, dataset)
 
 
 def test_the_features_of_vgg_are_torchvisions():

@@ -73,7 +73,7 @@ def test_an_interrupted_packing_leaves_nothing(own_folder, monkeypatch):
     monkeypatch.setattr(packed, "saved", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load(trainer(**SMALL), "cpu")
-    assert [path.name for path in own_folder.iterdir()] == [".cifar-like-100-v1.1.lock"]
+    assert [path.name for path in own_folder.iterdir()] == [".cifar-like-100-100-v1.1.lock"]
     monkeypatch.undo()
 
 

@@ -51,7 +51,9 @@ class Shelf:
         self.data = pack(sections, said)
 
 
-def study(model: str = "tests.networks:normed", stop: Stop | None = None, **fields) -> Sweep:
+def study(
+    model: str = "tests.networks:normed", stop: Stop | None = None, **fields: object
+) -> Sweep:
     described = {"dataset": "cifar-like", "examples": 200, "batch_size": 30, "model": model,
                  "length": f"{END}it", "lr": 0.01, "augment": "flip-crop-cutout",
                  "schedule": "cosine", "warmup": "3it"} | fields  # fmt: skip
@@ -135,7 +137,7 @@ def cut_and_gone_on(sweep: Sweep, updates: int, **changes) -> tuple[Outcome, int
 @pytest.mark.parametrize("model", ["tests.networks:normed", "tests.networks:dropping"])
 @pytest.mark.parametrize("updates", [4, 5, 7, 11])
 def test_a_round_that_was_cut_off_ends_as_if_it_never_was(kind, model, updates):
-    sweep = study(model, **OPTIMIZERS[kind])
+    sweep = study(model, None, **OPTIMIZERS[kind])
     whole = classifier(sweep)
     [undisturbed] = whole.train([begun(whole, Shelf())])
     outcome, made = cut_and_gone_on(sweep, updates)
@@ -177,8 +179,9 @@ def test_the_seconds_before_the_cut_count_and_so_does_what_was_revived():
     shelf, trainer = Shelf(), classifier(sweep)
     trainer.train([begun(trainer, shelf)])
     sections, said = unpack(shelf.data or b"")
-    rest = json.loads(said["rest"]) | {"seconds": 1000.0, "revived": 7}
-    shelf.save(sections, {**said, "rest": json.dumps(rest)})
+    rest = json.loads(bytes(sections["rest"]["json"].tolist()))
+    changed = json.dumps(rest | {"seconds": 1000.0, "revived": 7}).encode()
+    shelf.save({**sections, "rest": {"json": torch.tensor([*changed], dtype=torch.uint8)}}, said)
     [outcome] = trainer.train([begun(trainer, shelf)])
     assert outcome.seconds > 1000
     assert outcome.revived == 7

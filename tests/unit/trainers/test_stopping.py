@@ -60,6 +60,10 @@ def test_every_rule_of_a_sweep_file_is_there_and_told_of_what_its_key_holds():
     assert list(RULES) == list(STOP_RULES)
     for name, rule in RULES.items():
         assert (rule.goes_by == "masks") == goes_by_masks(stop(name)), name
+    assert {name: rule.goes_by for name, rule in RULES.items()} == {
+        "length": "values", "solved": "values", "target": "values", "plateau": "values",
+        "patience": "losses", "mask-distance": "masks", "mask-difference": "masks",
+    }  # fmt: skip
 
 
 def test_length_is_never_met():
@@ -89,6 +93,42 @@ def test_plateau_counts_a_better_one_only_if_it_is_better_by_more_than_least():
     assert told("plateau", climb, patience=2, least=0.5) is None
     assert told("plateau", climb, patience=2, least=1.5) is None, "a slow climb is a climb"
     assert told("plateau", climb, patience=2, least=2.0) == 2
+
+
+def test_patience_wants_losses_in_a_row_that_are_no_lower():
+    assert told("patience", [0.9, 0.5, 0.5, 0.6, 0.5], patience=3) == 4, "an equal one is no lower"
+    assert told("patience", [0.9, 0.9, 0.9, 0.5, 0.6, 0.6, 0.6], patience=3) == 6
+    assert told("patience", [0.9, 0.5, 0.4, 0.1, 0.0], patience=1) is None
+    assert told("patience", [0.1, 0.2], patience=1) == 1
+    assert told("patience", [1.0] * 6) == 5, "five by default"
+
+
+def test_patience_counts_a_lower_one_only_if_it_is_lower_by_more_than_least():
+    fall = [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
+    assert told("patience", fall, patience=2, least=0.5) is None
+    assert told("patience", fall, patience=2, least=1.5) is None, "a slow fall is a fall"
+    assert told("patience", fall, patience=2, least=2.0) == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "met"), [("plateau", [False, False, True]), ("patience", [False, True, False])]
+)
+def test_plateau_goes_by_the_measurement_and_patience_by_the_loss(rule, met):
+    """Accuracy and loss may fall together, and rise together."""
+    search = Search(stop(rule, patience=1), start())
+    seen = [(10, 0.1, 0.5), (20, 0.2, 0.6), (30, 0.2, 0.4)]
+    assert [search.measured(*one) for one in seen] == met
+    assert (search.stopped_by, search.step) == (rule, 10 + 10 * met.index(True))
+
+
+@given(losses=st.lists(st.floats(0, 3), max_size=30), searching=st.booleans())
+def test_a_search_by_losses_is_one_of_plateau_by_what_is_lost(losses, searching):
+    """Whatever the measured values do meanwhile."""
+    patient = Search(stop("patience", patience=2), start(searching=searching))
+    other = Search(stop("plateau", patience=2), start(searching=searching))
+    for at, loss in enumerate(losses):
+        assert patient.measured(at, float(at), loss) == other.measured(at, -loss)
+    assert patient.step == other.step
 
 
 def test_the_distance_is_counted_in_entries_kept_by_the_newest():
