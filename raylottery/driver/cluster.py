@@ -46,7 +46,8 @@ def connected(address: str | None) -> Generator[None]:
         python = shlex.quote(sys.executable)
         if python != sys.executable:  # a path with a space, which Ray's own shell line would split
             quiet["runtime_env"] = {"py_executable": python}
-        ray.init(include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+        # Never a cluster that happens to run on this machine, nor the one of RAY_ADDRESS.
+        ray.init("local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
     else:
         reach(address)
         try:

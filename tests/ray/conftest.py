@@ -57,7 +57,7 @@ def local_ray() -> Iterator[None]:
     os.environ.update({**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
     import ray
 
-    ray.init(include_dashboard=False, log_to_driver=False, num_cpus=8, num_gpus=1)
+    ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=8, num_gpus=1)
     yield
     ray.shutdown()
 

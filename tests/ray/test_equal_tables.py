@@ -70,6 +70,7 @@ def in_a_terminal(python: Path, *arguments: object) -> tuple[int, str]:
     command = subprocess.Popen(
         [python, "-m", "raylottery", *map(str, arguments)],
         stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},  # a local Ray is local all the same
     )  # fmt: skip
     os.close(theirs)
     shown = b""
