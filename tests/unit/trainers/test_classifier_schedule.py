@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from raylottery.spec import ClassifierTrainer
+from raylottery.spec import ClassifierTrainer, lineage_rounds, parse_sweep
 from raylottery.trainers.classifier.schedule import Schedule
 
 
@@ -70,3 +70,34 @@ def test_a_shorter_training_has_the_same_schedule_shrunk():
     assert found[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert found[24] == 0.5
     assert found[25] == pytest.approx(0.05)
+
+
+STAIRS = [0.1] * 50 + [0.01] * 30 + [0.001] * 20
+"""The rates of the dense training, step by step."""
+
+
+@pytest.mark.parametrize(
+    ("rewind", "expected"),
+    [
+        ("weights: init", STAIRS),
+        ("weights: 20it", STAIRS[20:]),  # weight rewinding
+        ("weights: final, clock: init", STAIRS),  # learning-rate rewinding, to the start
+        ("weights: final, clock: 60it", STAIRS[60:]),  # or into the schedule
+        ("weights: init, clock: 60it", STAIRS[60:]),  # the weights alone go further back
+        ("weights: final, retrain: 30it", [0.001] * 30),  # fine-tuning
+        ("weights: final, retrain: 0it", []),
+    ],
+)
+def test_each_way_to_rewind_trains_at_the_rates_of_its_definition(rewind, expected):
+    sweep = parse_sweep(
+        "name: s\ntrainer: {kind: classifier, dataset: mnist1d, model: mlp-4, length: 100it, "
+        "batch_size: 100, lr: 0.1, schedule: drops, drops: [50it, 80it]}\n"
+        f"prune: {{fraction: 0.5, rounds: 1}}\nrewind: {{{rewind}}}\nseeds: [0]\n"
+    )
+    dense, pruned = lineage_rounds(sweep, 0)
+    spec = sweep.trainer
+    assert isinstance(spec, ClassifierTrainer)
+    for round, wanted in ((dense, STAIRS), (pruned, expected)):
+        made = Schedule(spec, round.length)
+        found = [made.lr(step) for step in range(round.clock, round.end)]
+        assert found == pytest.approx(wanted)
