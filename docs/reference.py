@@ -1,10 +1,11 @@
-"""Writes docs/sweep.md, the reference of the sweep file, from the models themselves.
+"""Writes docs/sweep.md, the reference of the sweep file, and its JSON schema, from the models.
 
 Run it with `python docs/reference.py`; a test compares what it would write with what is there.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -18,6 +19,7 @@ from raylottery.spec.problems import kinds, sections
 
 
 PAGE = Path(__file__).parent / "sweep.md"
+SCHEMA = Path(__file__).parent / "sweep.schema.json"
 
 HEAD = """# The sweep file
 
@@ -25,6 +27,10 @@ One YAML file says what to compare. Unknown or misspelt keys, wrong units and im
 combinations are refused before anything starts, with file, line and the nearest valid name.
 `--set prune.rounds=3` overrides any field from the command line. This page is made from the
 models by `python docs/reference.py`.
+
+Editors complete and check a sweep file by its [JSON schema](sweep.schema.json), as many do that
+find `# yaml-language-server: $schema=PATH` in the first line. It knows fields, types, ranges and
+names; `raylottery plan` knows the rest.
 
 Extents are lengths with a unit: `500it` (updates), `2ep` (epochs, where a classifier is
 trained), `10000ts` (environment steps) and `3sync` (target syncs, both of an agent), `5%` (of
@@ -155,5 +161,12 @@ def stopping() -> str:
     return STOPPING.format(rules="\n".join(rows))
 
 
+def schema() -> str:
+    """The form of a sweep file, for editors and other tools."""
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps({"$schema": draft, **Sweep.model_json_schema()}, indent=1) + "\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    SCHEMA.write_text(schema())

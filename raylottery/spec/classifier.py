@@ -86,7 +86,7 @@ class ClassifierTrainer(StrictModel):
 
     kind: Literal["classifier"]
     """What is trained."""
-    dataset: str
+    dataset: str = Field(json_schema_extra={"enum": [*DATASETS]})
     """Data set to classify, such as mnist1d."""
     examples: Annotated[int | None, Frozen(None)] = Field(None, ge=100)
     """Training examples of generated data (cifar-like), 5000 unless set; a tenth validate. As many

@@ -86,7 +86,7 @@ class Extent:
         return core_schema.no_info_plain_validator_function(
             cls._validate,
             serialization=core_schema.to_string_ser_schema(when_used="always"),
-            json_schema_input_schema=core_schema.str_schema(pattern=_TEXT.pattern),
+            json_schema_input_schema=core_schema.str_schema(pattern=f"^{_TEXT.pattern}$"),
         )
 
     @classmethod

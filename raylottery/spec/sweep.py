@@ -41,7 +41,9 @@ class Sweep(StrictModel):
     """One lineage each in every arm, such as [0, 1, 2]."""
     axes: dict[str, Any] = Field(default_factory=dict)
     """Lists of values by field, such as `prune.scope: [global, layerwise]`; `zip:` pairs lists."""
-    controls: tuple[str, ...] = Field((), strict=False)
+    controls: tuple[Annotated[str, Field(json_schema_extra={"enum": [*CONTROLS]})], ...] = Field(
+        (), strict=False
+    )
     """Altered tickets to train beside each ticket."""
     resources: Resources = Resources()
     """What Ray sets aside for a trial."""

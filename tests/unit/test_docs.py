@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 
+import jsonschema
 import pytest
+import yaml
 
 from raylottery.spec import parse_sweep, read_sweep
 from raylottery.store.schemas import ROUNDS
 from tests.conftest import ROOT
 
 
-def test_the_sweep_reference_is_up_to_date():
+@pytest.fixture(scope="module")
+def reference():
+    """The script that writes the reference."""
     spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/reference.py")
     assert spec is not None
     assert spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_the_sweep_reference_is_up_to_date(reference):
+    assert reference.SCHEMA.read_text() == reference.schema(), "run: python docs/reference.py"
     assert reference.PAGE.read_text() == reference.page(), "run: python docs/reference.py"
 
 
@@ -35,6 +45,30 @@ def test_the_table_reference_names_every_column_of_rounds():
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_sweep_is_valid_and_named_after_its_file(path):
     assert read_sweep(path).name == path.stem
+    assert not faults(path.read_text())
+
+
+def faults(text: str) -> list[str]:
+    """What the JSON schema finds wrong with a sweep file."""
+    schema = json.loads((ROOT / "docs/sweep.schema.json").read_text())
+    found = jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text))
+    return [".".join(map(str, fault.absolute_path)) for fault in found]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("rounds: 6", "rounds: 0", "prune.rounds"),
+        ("score: magnitude", "score: magnitud", "prune.score"),
+        ("dataset: mnist1d", "dataset: mnist2d", "trainer"),
+        ("length: 15ep", "length: 15 ep", "trainer"),
+        ("lr: 0.002", "rate: 0.002", "trainer"),
+        ("[random-ticket]", "[random]", "controls.0"),
+    ],
+)
+def test_the_schema_finds_what_an_editor_should_show(old, new, place):
+    text = (ROOT / "sweeps/quickstart.yaml").read_text()
+    assert place in faults(text.replace(old, new))
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/tour.md"])
