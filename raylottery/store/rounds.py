@@ -196,13 +196,9 @@ class Store:
         """The weights of a trunk after `step` updates, if somebody kept them."""
         path = layout.snapshot(trunk, step)
         try:
-            data = self.files.read(path)
-            open_seal(data)
-        except FileNotFoundError:
-            return None
+            return self._sealed(path)
         except ValueError as error:
             raise StoreError(damaged(self.files.where(path), str(error))) from error
-        return data
 
     def put_snapshot(self, trunk: str, step: int, data: bytes) -> None:
         """Keeps the weights of a trunk after `step` updates, as `tickets.pack` gives them."""
@@ -215,14 +211,10 @@ class Store:
         """What an unfinished round had come to when it was put aside last, if that is whole."""
         path = layout.aside(key)
         try:
-            data = self.files.read(path)
-            open_seal(data)
-        except FileNotFoundError:
-            return None
+            return self._sealed(path)
         except ValueError as error:
             log.warning("%s is damaged: %s. The round begins anew", self.files.where(path), error)
             return None
-        return data
 
     def put_aside(self, key: str, data: bytes) -> None:
         """Keeps what an unfinished round has come to, in place of what was kept before."""
@@ -288,12 +280,19 @@ class Store:
 
     def _check_sealed(self, path: str) -> list[Problem]:
         try:
-            open_seal(self.files.read(path))
-        except FileNotFoundError:
-            return []
+            self._sealed(path)
         except ValueError as error:
             return [Problem(damaged(self.files.where(path), str(error)), path)]
         return []
+
+    def _sealed(self, path: str) -> bytes | None:
+        """A sealed file, if it is there; ValueError if it is not what was sealed."""
+        try:
+            data = self.files.read(path)
+        except FileNotFoundError:
+            return None
+        open_seal(data)
+        return data
 
     def _failure_paths(self, key: str) -> list[str]:
         folder = layout.failures(key)
