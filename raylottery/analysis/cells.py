@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from raylottery.analysis.fields import axis_values, in_order, say, spec_fields
+from raylottery.analysis.fields import axis_values, in_order, rank, say, spec_fields
 from raylottery.analysis.frame import Frame
-from raylottery.analysis.matched import Curves, curves
+from raylottery.analysis.matched import ROUND, Curves, curves, flops_shares, pruned_shares
 from raylottery.errors import UsageError, did_you_mean
 
 
@@ -32,6 +32,9 @@ METRICS = (
     "loss",
     "supermask_score",
 )
+
+MATCHED = ("density", "flops", "pruned")
+"""What two sides of a comparison have the same of: weights, FLOPs, weights of what they prune."""
 
 CELL = ["seed", "context", "value"]
 
@@ -63,21 +66,23 @@ class Cells:
         return int((sides.groupby(["seed", "context"])["value"].nunique() == 2).sum())
 
 
-def read_curves(frame: Frame, metric: str, *, tickets_only: bool = False) -> Curves:
+def read_curves(
+    frame: Frame, metric: str, *, matched: str = "density", tickets_only: bool = False
+) -> Curves:
     """The curves of all lineages; those that two sweeps share once."""
-    identity = ["lineage", "control", "lineage_mode", "draw", "round"]
-    columns = [*identity, "seed", "density", "prunable", "steps", "metric", metric]
-    table = frame.read("rounds", columns)
-    if tickets_only:
-        table = table.filter(pc.field("control") == "ticket")
-    rounds = table.to_pandas()
-    if len(frame.names) > 1:
-        rounds = rounds.drop_duplicates(identity)
+    columns = [*ROUND, "seed", "density", "prunable", "steps", "metric", metric]
+    rounds = _read(frame, "rounds", columns, ROUND, tickets_only=tickets_only)
     if metric not in rounds or rounds[metric].isna().all():
         raise UsageError(
             f"no finished round of {', '.join(frame.names)} has a {metric}. "
-            "See `raylottery status` for what is done."
+            f"See `raylottery status {frame.names[0]}` for what is done."
         )
+    if matched != "density":
+        columns = [*ROUND, "layer", "prunable", "kept", "flops_kept"]
+        layers = _read(frame, "layers", columns, [*ROUND, "layer"], tickets_only=False)
+        shares = flops_shares(layers) if matched == "flops" else pruned_shares(layers)
+        share = rounds[ROUND].merge(shares, on=ROUND, how="left")["share"]
+        rounds = rounds.assign(density=share.to_numpy())
     measured = curves(rounds, metric=metric)
     table = measured.table
     own = (table["control"] != "ticket") & (table["lineage_mode"] == "own")
@@ -85,18 +90,27 @@ def read_curves(frame: Frame, metric: str, *, tickets_only: bool = False) -> Cur
     return dataclasses.replace(measured, table=table.assign(control=control))
 
 
-def field_cells(frame: Frame, by: str, metric: str) -> Cells:
-    """Cells of tickets, told apart by one field of the spec, an axis, or the arm's label."""
+def _read(
+    frame: Frame, name: str, columns: Sequence[str], unique: list[str], *, tickets_only: bool
+) -> pd.DataFrame:
+    table = frame.read(name, columns)
+    if tickets_only:
+        table = table.filter(pc.field("control") == "ticket")
+    rows = table.to_pandas()
+    return rows.drop_duplicates(unique) if len(frame.names) > 1 else rows
+
+
+def field_cells(frame: Frame, asked: Sequence[str], metric: str, matched: str) -> Cells:
+    """Cells of tickets, told apart by fields of the spec, axes, or the arm's label.
+
+    Several fields are one: each combination of their values that some lineage has is a value.
+    """
     lineages = frame.lineages.drop_duplicates("lineage").reset_index(drop=True)
-    fields = _fields(lineages, by)
+    fields = _fields(lineages, asked)
+    _refuse_one_value(fields, asked)
+    by = ", ".join(asked)
+    values = in_order(fields[by]) if len(asked) == 1 else _combine(fields, asked, by)
     varying = [name for name in fields if fields[name].nunique() > 1]
-    values = in_order(fields[by])
-    if len(values) < 2:
-        among = ", ".join(name for name in varying if name != "arm_label") or "nothing"
-        raise UsageError(
-            f"{by} is {say(values[0])} in every lineage, and a comparison needs two values. "
-            f"What varies here: {among}."
-        )
     together = _bound_to(by, fields[varying])
     others = [name for name in varying if name not in (by, "arm_label", *together)]
     _refuse_unequal_lengths(by, together)
@@ -107,7 +121,12 @@ def field_cells(frame: Frame, by: str, metric: str) -> Cells:
     notes = [] if by == "arm_label" else [_bound_note(by, *item) for item in together.items()]
     if others:
         notes.append(f"Differences are averaged over {', '.join(others)} within each seed.")
-    measured = read_curves(frame, metric, tickets_only=True)
+    if {"prune.only"} & {*asked, *together} and matched == "density":
+        notes.append(
+            f"these arms prune different layers, and {by} is compared at equal density of the "
+            "whole network. At equal density of what each arm prunes: --matched pruned."
+        )
+    measured = read_curves(frame, metric, matched=matched, tickets_only=True)
     places = lineages.set_index("lineage")[["context", "value"]]
     table = measured.table.join(places, on="lineage", validate="many_to_one")
     return Cells(
@@ -118,9 +137,9 @@ def field_cells(frame: Frame, by: str, metric: str) -> Cells:
     )
 
 
-def control_cells(frame: Frame, metric: str) -> Cells:
+def control_cells(frame: Frame, metric: str, matched: str) -> Cells:
     """Cells of one lineage each: its tickets and its controls."""
-    measured = read_curves(frame, metric)
+    measured = read_curves(frame, metric, matched=matched)
     labels = measured.table["control"].map(json.dumps)
     values = [TICKET, *sorted(set(labels) - {TICKET})]
     if len(values) < 2:
@@ -142,18 +161,61 @@ def control_cells(frame: Frame, metric: str) -> Cells:
     )
 
 
-def _fields(lineages: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The fields that may tell lineages apart, `by` among them."""
+def _fields(lineages: pd.DataFrame, asked: Sequence[str]) -> pd.DataFrame:
+    """The fields that may tell lineages apart, those asked for among them."""
     fields = spec_fields(lineages)
     fields["arm_label"] = lineages["arm_label"].map(json.dumps)
-    if by in fields:
-        return fields
     axes = axis_values(lineages)
-    if by not in axes:
-        known = sorted({"control", *fields, *axes})
-        raise UsageError(f"no field {by!r} to compare by. {did_you_mean(by, known)}")
-    parts = [name for name in fields if name.startswith(f"{by}.")]
-    return fields.drop(columns=parts).assign(**{by: axes[by]})
+    for name in asked:
+        if name in fields:
+            continue
+        if name not in axes:
+            if name == "control":
+                raise UsageError(
+                    "`control` is compared by itself, each ticket with the controls of its own "
+                    "lineage. Ask for it alone: --by control."
+                )
+            known = sorted({"control", *fields, *axes})
+            raise UsageError(f"no field {name!r} to compare by. {did_you_mean(name, known)}")
+        parts = [part for part in fields if part.startswith(f"{name}.")]
+        fields = fields.drop(columns=parts).assign(**{name: axes[name]})
+    follows = "rewind.clock" not in asked and "rewind.clock" in fields
+    if follows and fields["rewind.clock"].equals(fields["rewind.weights"]):
+        fields = fields.drop(columns="rewind.clock")  # one place, and no second difference
+    return fields
+
+
+def _refuse_one_value(fields: pd.DataFrame, asked: Sequence[str]) -> None:
+    for name in asked:
+        if fields[name].nunique() > 1:
+            continue
+        varies = [other for other in fields if fields[other].nunique() > 1]
+        among = ", ".join(other for other in varies if other != "arm_label")
+        mend = (
+            f"What varies here: {among}."
+            if among
+            else f"Add an axis to the sweep, such as axes: {{{name}: [...]}}, or compare tickets "
+            "with their controls: --by control."
+        )
+        raise UsageError(
+            f"{name} is {say(fields[name].iloc[0])} in every lineage, and a comparison needs two "
+            f"values. {mend}"
+        )
+
+
+def _combine(fields: pd.DataFrame, asked: Sequence[str], by: str) -> list[str]:
+    """Replace several fields by one called `by`; its values, in the order of people."""
+    last = [name.rpartition(".")[2] for name in asked]
+    heads = last if len(set(last)) == len(last) else asked
+    cells = list(zip(*(fields.pop(name) for name in asked), strict=True))
+    labels = {
+        parts: json.dumps(
+            " ".join(f"{head}={say(cell)}" for head, cell in zip(heads, parts, strict=True))
+        )
+        for parts in sorted(set(cells), key=lambda parts: [rank(cell) for cell in parts])
+    }
+    fields[by] = [labels[parts] for parts in cells]
+    return list(labels.values())
 
 
 def _bound_to(by: str, fields: pd.DataFrame) -> dict[str, dict[str, str]]:

@@ -15,7 +15,18 @@ import pandas as pd
 
 # Fields in which two lineages may differ and still be the same arm.
 BOOKKEEPING = frozenset(
-    {"name", "seeds", "axes", "controls", "resources", "retries", "cohort", "keep", "prune.rounds"}
+    {
+        "name",
+        "seeds",
+        "axes",
+        "controls",
+        "resources",
+        "checkpoint",
+        "retries",
+        "cohort",
+        "keep",
+        "prune.rounds",
+    }
 )
 
 # People say these first and last, whatever the alphabet says.
@@ -35,8 +46,15 @@ def leaves(value: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 
 
 def spec_fields(lineages: pd.DataFrame) -> pd.DataFrame:
-    """One row a lineage, one column a field of its spec, cells as JSON text."""
-    return _parsed(lineages["spec"], lambda spec: dict(leaves(spec))).fillna("null")
+    """One row a lineage, one column a field of its spec, cells as JSON text.
+
+    A clock that follows the weights reads as where they go: written out or not, it is one place.
+    """
+    fields = _parsed(lineages["spec"], lambda spec: dict(leaves(spec))).fillna("null")
+    if {"rewind.clock", "rewind.weights"} <= set(fields):
+        clock = fields["rewind.clock"]
+        fields["rewind.clock"] = clock.mask(clock == "null", fields["rewind.weights"])
+    return fields
 
 
 def axis_values(lineages: pd.DataFrame) -> pd.DataFrame:
@@ -75,10 +93,11 @@ def say(text: str) -> str:
 
 def in_order(cells: Iterable[str]) -> list[str]:
     """Distinct cells as people list them: init, numbers and extents by size, words, final."""
-    return sorted(set(cells), key=_rank)
+    return sorted(set(cells), key=rank)
 
 
-def _rank(cell: str) -> tuple[int, float, str]:
+def rank(cell: str) -> tuple[int, float, str]:
+    """Where a cell comes in the order of people."""
     text = say(cell)
     if text in EXTREMES:
         return (0, EXTREMES[text], text)

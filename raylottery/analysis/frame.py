@@ -81,7 +81,8 @@ class Frame:
             )
         source = pa.BufferReader(self.files.read(path))
         try:
-            file = pq.ParquetFile(source, read_dictionary=NAMES if columns else None)
+            names = [name for name in NAMES if name in (columns or ())]
+            file = pq.ParquetFile(source, read_dictionary=names)
             return file.read(columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
             raise StoreError(

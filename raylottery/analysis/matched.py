@@ -3,6 +3,9 @@
 A *curve* is one (lineage, control, draw) from its densest round to its sparsest. Arms prune to
 slightly different densities round by round, so comparing equal rounds compares unequal networks;
 a curve answers at any density it passed, and says nothing outside.
+
+Another share may stand for the density: of the dense network's FLOPs, or of the layers that an
+arm prunes. Both are read off what the masks leave of each layer.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ import pandas as pd
 
 
 LADDER = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+
+ROUND = ["lineage", "control", "lineage_mode", "draw", "round"]
+"""The columns that name a round, whichever sweep it is in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,24 @@ def curves(rounds: pd.DataFrame, *, metric: str) -> Curves:
         score=score,
         updates=rounds["steps"].to_numpy(dtype=float)[order],
     )
+
+
+def flops_shares(layers: pd.DataFrame) -> pd.DataFrame:
+    """What each round keeps of the multiply-adds of its dense network: ROUND and a `share`."""
+    rounds = layers.groupby(ROUND, observed=True)["flops_kept"].sum().reset_index()
+    dense = rounds[rounds["round"] == 0].set_index("lineage")["flops_kept"]
+    share = rounds["flops_kept"] / rounds["lineage"].map(dense).astype(float)
+    return rounds[ROUND].assign(share=share)
+
+
+def pruned_shares(layers: pd.DataFrame) -> pd.DataFrame:
+    """What each round keeps of the layers that its lineage prunes: ROUND and a `share`."""
+    pruned = layers["kept"] < layers["prunable"]
+    names = layers.loc[pruned, ["lineage", "layer"]].drop_duplicates()
+    sums = layers.merge(names).groupby(ROUND, observed=True)[["kept", "prunable"]].sum()
+    kept = layers[ROUND].drop_duplicates().join(sums, on=ROUND)
+    # A lineage that has pruned nothing yet is whole.
+    return kept[ROUND].assign(share=(kept["kept"] / kept["prunable"]).fillna(1.0))
 
 
 def ladder(lowest: float, highest: float) -> tuple[float, ...]:

@@ -60,7 +60,9 @@ def summary(frame: Frame) -> Summary:
     """Scores of every arm and control, dense and at the usual densities that all arms reached."""
     measured = read_curves(frame, "score")
     lineages = frame.lineages.drop_duplicates("lineage").set_index("lineage")
-    table = measured.table.join(lineages[["arm", "arm_label"]], on="lineage")
+    # Two sweeps may share an arm and call it by other axes: the first one's name serves.
+    labels = lineages.groupby("arm")["arm_label"].first()
+    table = measured.table.join(lineages["arm"], on="lineage").join(labels, on="arm")
     table["branch"] = table["control"] != "ticket"
     group = ["arm_label", "arm", "branch", "control", "metric"]
     reach = table.groupby(group)["lowest"].min().max()

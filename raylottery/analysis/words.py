@@ -10,10 +10,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raylottery.analysis.fields import say
-from raylottery.analysis.stats import Estimate
+from raylottery.analysis.stats import LEVEL, Estimate
+from raylottery.analysis.stats.means import MOST_SEEDS
 
 
 PLURAL = {"beats": "beat", "is": "are"}
+
+
+PLACES = {
+    "density": "{} density",
+    "flops": "{} of the dense FLOPs",
+    "pruned": "{} density of what each arm prunes",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrected:
+    """Holm's p of a finding, and over how many densities."""
+
+    p: float | None
+    of: int
+
+    def tells(self, estimate: Estimate) -> bool:
+        """Whether there is a difference, whoever looked at all these densities."""
+        return estimate.tells and (self.of == 1 or (self.p is not None and self.p < 1 - LEVEL))
+
+    def said(self, p: float) -> str:
+        """The p of the finding by itself, and corrected where there is something to correct."""
+        if self.of == 1 or self.p is None:
+            return p_value(p)
+        return f"{p_value(p)}, Holm {p_value(self.p)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +53,19 @@ class Speech:
     """from the stored figure to the spoken one"""
     higher_wins: bool
     tells_updates: bool
+    place: str
+    """what a density is a density of"""
 
-    def finding(self, estimate: Estimate, density: float, value: str, reference: str) -> str:
+    def finding(
+        self,
+        estimate: Estimate,
+        density: float,
+        value: str,
+        reference: str,
+        corrected: Corrected,
+    ) -> str:
         """The difference and what it is worth, the winner named first."""
-        here = f"At {percent(density)} density"
+        here = self._here(density)
         ahead = (estimate.mean > 0) == self.higher_wins
         better, worse = (value, reference) if ahead else (reference, value)
         if estimate.low is None or estimate.high is None or estimate.p is None:
@@ -42,8 +77,8 @@ class Speech:
         ):  # an interval that excludes zero must not be rounded to one that holds it
             finest = min(finest, abs(estimate.low), abs(estimate.high))
         size, low, high = self._spoken(estimate.mean, estimate.low, estimate.high, finest=finest)
-        seeds = f"{estimate.n} paired seeds ({p_value(estimate.p)})"
-        if not estimate.tells:
+        seeds = f"{estimate.n} paired seeds ({corrected.said(estimate.p)})"
+        if not corrected.tells(estimate):
             return (
                 f"{here} the data cannot tell {self.names[value]} from {self.names[reference]}: "
                 f"a difference of {size} {self.unit}, 95 % interval {low} to {high}, {seeds}."
@@ -59,9 +94,20 @@ class Speech:
     def nothing(self, density: float, value: str, reference: str, planned: int) -> str:
         """That no pair has passed this density."""
         return (
-            f"At {percent(density)} density no pair of {self.names[value]} and "
+            f"{self._here(density)} no pair of {self.names[value]} and "
             f"{self.names[reference]} is measured: {planned} of {planned} pairs are missing."
         )
+
+    def more(self, estimate: Estimate, corrected: Corrected, needed: int | None) -> str:
+        """How many seeds would tell, where these cannot."""
+        if estimate.low is None or estimate.mean == 0 or corrected.tells(estimate):
+            return ""
+        if needed is None:
+            return f"It would take more than {MOST_SEEDS:,} seeds to tell so small a difference."
+        if needed <= estimate.n:
+            return ""
+        alone = "" if corrected.of == 1 else " if no other density were looked at"
+        return f"About {needed:,} seeds would tell a difference of this size 4 times in 5{alone}."
 
     def updates(self, trained: Mapping[str, float]) -> str:
         """How long each side trained a round, where that differs or is the question."""
@@ -75,6 +121,9 @@ class Speech:
         if missing == 0:
             return ""
         return f"{missing} of {planned} pairs {'is' if missing == 1 else 'are'} missing."
+
+    def _here(self, density: float) -> str:
+        return f"At {self.place.format(percent(density))}"
 
     def _without_interval(self, estimate: Estimate, better: str, worse: str) -> str:
         one = estimate.n == 1
@@ -103,7 +152,9 @@ class Speech:
         )
 
 
-def speech_for(values: Sequence[str], *, by: str, metric: str, stored_as: str) -> Speech:
+def speech_for(
+    values: Sequence[str], *, by: str, metric: str, stored_as: str, matched: str
+) -> Speech:
     """The way to speak of values (as JSON text) and of one column of the rounds."""
     texts = {value: say(value) for value in values}
     if by == "control":
@@ -116,13 +167,15 @@ def speech_for(values: Sequence[str], *, by: str, metric: str, stored_as: str) -
         unit="points of accuracy" if points else f"in {'loss' if metric == 'loss' else stored_as}",
         factor=100.0 if points else 1.0,
         higher_wins=metric != "loss",
-        tells_updates=by.startswith("rewind"),
+        tells_updates="rewind." in by,
+        place=PLACES[matched],
     )
 
 
 def percent(density: float) -> str:
-    """A density as people say it."""
-    return f"{100 * density:.3g} %"
+    """A density as people say it; one below 1 is never said to be 100 %."""
+    said = f"{100 * density:.3g}"
+    return f"{100 * density:.6g} %" if said == "100" else f"{said} %"
 
 
 def p_value(p: float) -> str:

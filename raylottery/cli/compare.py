@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -15,9 +15,12 @@ def compare(
     /,
     *,
     by: Annotated[
-        str,
-        Parameter(help="What to compare: prune.scope, rewind.weights, another field, control."),
-    ],
+        tuple[str, ...],
+        Parameter(
+            help="What to compare: prune.scope, rewind.weights, another field, control. Several: "
+            "each combination of their values."
+        ),
+    ] = (),
     at_density: Annotated[
         tuple[float, ...],
         Parameter(help="Compare at this density alone; may be repeated."),
@@ -26,19 +29,54 @@ def compare(
     against: Annotated[
         str | None, Parameter(help="The value that the others are compared with.")
     ] = None,
+    matched: Annotated[
+        Literal["density", "flops", "pruned"],
+        Parameter(
+            help="What both sides have the same share of: weights, FLOPs of the dense network, or "
+            "weights of the layers that each arm prunes."
+        ),
+    ] = "density",
+    reference: Annotated[
+        str | None,
+        Parameter(help="Set published results beside ours instead, as frankle2019-lenet."),
+    ] = None,
+    format: Annotated[
+        Literal["text", "csv", "latex", "markdown"], Parameter(help="How to print a comparison.")
+    ] = "text",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Answer the question of a sweep, paired by seed at matched density."""
+    from raylottery.analysis import check, load
     from raylottery.analysis import compare as answer
-    from raylottery.analysis import load
+    from raylottery.analysis.export import comparison_text
     from raylottery.errors import UsageError
 
     if not names:
         raise UsageError("name a sweep to compare: raylottery compare NAME --by prune.scope")
+    if bool(by) == bool(reference):
+        raise UsageError(
+            "say what to compare: --by prune.scope, or --reference frankle2019-lenet for "
+            "published results beside ours; one of the two.\nSee: raylottery compare --help"
+        )
+    if json and format != "text":
+        raise UsageError(f"--json and --format {format} are two ways to print: leave one out.")
     frame = load(*names, store=store)
-    found = answer(frame, by, at_density=at_density or None, metric=metric, against=against)
+    if reference:
+        if format != "text":
+            raise UsageError("published results are printed as text or with --json.")
+        findings = check(frame, reference)
+        if json:
+            render.json({"rows": [finding.to_row() for finding in findings]})
+        else:
+            render.references(findings)
+        return
+    found = answer(
+        frame, by, at_density=at_density or None, metric=metric, against=against, matched=matched
+    )
     if json:
         render.json({"rows": found.to_rows(), "notes": found.notes})
-    else:
+    elif format == "text":
         render.comparison(found)
+    else:
+        render.written(comparison_text(found, format))

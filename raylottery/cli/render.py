@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raylottery.analysis import Comparison, Summary
+    from raylottery.analysis import Comparison, Finding, Summary
     from raylottery.analysis.stats import Estimate
     from raylottery.cli.progress import Bars, Lines
     from raylottery.driver.plan import Plan
@@ -51,11 +51,7 @@ def error(message: str) -> None:
 
 
 def json(value: Any) -> None:
-    try:
-        sys.stdout.write(jsonlib.dumps(value, indent=2, allow_nan=False) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        console().on_broken_pipe()  # as for all other output: the reader has seen enough
+    written(jsonlib.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
@@ -106,7 +102,9 @@ def duration(seconds: float) -> str:
 
 
 def size(megabytes: float) -> str:
-    return f"{1000 * megabytes:.0f} kB" if megabytes < 1 else f"{megabytes:.0f} MB"
+    if megabytes < 1:
+        return f"{1000 * megabytes:.0f} kB"
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
 def scores(found: Summary, title: str) -> None:
@@ -140,26 +138,40 @@ def estimate(found: Estimate | None, stored_as: str) -> str:
 
 def comparison(found: Comparison) -> None:
     """Effects by density, then what a person would say of them."""
-    factor, unit = (100, "points") if found.stored_as == "accuracy" else (1, found.stored_as)
-    rows = [
-        {
-            "density": f"{effect.density:.3g}",
-            found.by: effect.value,
-            "against": effect.reference,
-            f"effect ({unit})": scaled(effect.effect, factor),
-            "95 % low": scaled(effect.low, factor),
-            "high": scaled(effect.high, factor),
-            "p": "" if effect.p is None else f"{effect.p:.2g}",
-            "seeds": effect.n,
-        }
-        for effect in found.effects
-    ]
-    table(rows)
+    from raylottery.analysis.export import comparison_cells
+
+    table(comparison_cells(found))
     lines("", *found.sentences, *(f"Note: {note}" for note in found.notes))
 
 
-def scaled(value: float | None, factor: float) -> str:
-    return "" if value is None else f"{factor * value:+.2f}"
+def references(found: Sequence[Finding]) -> None:
+    """Published results beside ours, then what each is and why the verdict is as it is."""
+    from raylottery.analysis.export import finding_cells
+
+    source = found[0].reference
+    lines(f"{source.name}: {source.paper}", "")
+    table([finding_cells(finding) for finding in found])
+    lines("")
+    for finding in found:
+        claim = finding.claim
+        said = f"{claim.id}: {claim.says} ({claim.place}; {claim.known})."
+        compared = finding.verdict != "not comparable"
+        lines(f"{said} {finding.verdict.capitalize()}." if compared else said)
+    for why in dict.fromkeys((finding.verdict, finding.why) for finding in found if finding.why):
+        ids = [finding.claim.id for finding in found if (finding.verdict, finding.why) == why]
+        lines(f"{why[0].capitalize()} ({', '.join(ids)}): {why[1]}.")
+    lines(f"Tolerances: {source.tolerances}.")
+    if source.remark:
+        lines(f"Note: {source.remark}.")
+
+
+def written(text: str) -> None:
+    """A text whose lines are as they are to be."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console().on_broken_pipe()  # as for all other output: the reader has seen enough
 
 
 def played(found: Played) -> None:

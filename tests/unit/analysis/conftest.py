@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -36,6 +37,9 @@ SPEC = {
 
 # (values by axis path, seed, control, density) -> score, or None for a round not done
 Score = Callable[[Mapping[str, object], int, str, float], float | None]
+# (row of rounds, layer, its weights) -> how many are kept
+Kept = Callable[[Mapping[str, Any], str, int], int]
+IDS = ["sweep", "lineage", "control", "lineage_mode", "draw", "round"]
 
 
 def set_path(spec: dict, path: str, value: object) -> None:
@@ -83,7 +87,8 @@ class Study:
         ]
         for values in zipped or cells:
             study = copy.deepcopy(SPEC) | {"name": name, "seeds": list(seeds)}
-            for path, value in {**(spec or {}), **values}.items():
+            depth = {"prune.rounds": len(densities(values)) - 1}
+            for path, value in {**depth, **(spec or {}), **values}.items():
                 set_path(study, path, value)
             ids = {key: part for key, part in study.items() if key not in ("name", "seeds")}
             arm = short_id(ids)
@@ -125,6 +130,24 @@ class Study:
                     )
         self.put(name, "lineages", pd.DataFrame(lineages))
         self.put(name, "rounds", pd.DataFrame(rounds).astype({"supermask_score": "float64"}))
+
+    def put_layers(
+        self, layers: Mapping[str, tuple[int, int]], kept: Kept, *, name: str = "study"
+    ) -> None:
+        """What the rounds leave of each layer (its weights, multiply-adds a weight)."""
+        rounds = self.load(name).rounds
+        rows = [
+            {
+                **{column: row[column] for column in IDS},
+                "layer": layer,
+                "prunable": size,
+                "kept": kept(row, layer, size),
+                "flops_kept": kept(row, layer, size) * uses,
+            }
+            for row in rounds.to_dict("records")
+            for layer, (size, uses) in layers.items()
+        ]
+        self.put(name, "layers", pd.DataFrame(rows))
 
     def put(self, name: str, table: str, rows: pd.DataFrame) -> None:
         folder = self.store / "sweeps" / name

@@ -45,7 +45,10 @@ def test_a_field_with_one_value_says_what_varies(study):
 
 def test_a_sweep_without_axes_has_nothing_to_compare(study):
     study.write(flat)
-    assert refusal(study.load()).endswith("What varies here: nothing.")
+    assert refusal(study.load()).endswith(
+        "needs two values. Add an axis to the sweep, such as axes: {prune.scope: [...]}, or "
+        "compare tickets with their controls: --by control."
+    )
 
 
 def test_without_controls_there_is_nothing_to_compare_tickets_with(study):

@@ -103,7 +103,8 @@ def test_data_that_cannot_tell_are_said_not_to(study):
     (sentence,) = compare(study.load(), "prune.scope", at_density=0.125).sentences
     assert sentence == (
         "At 12.5 % density the data cannot tell layerwise from global: a difference of 0.4 points "
-        "of accuracy, 95 % interval -6.9 to 7.7, 3 paired seeds (p = 0.84)."
+        "of accuracy, 95 % interval -6.9 to 7.7, 3 paired seeds (p = 0.84). About 428 seeds would "
+        "tell a difference of this size 4 times in 5."
     )
 
 
@@ -178,7 +179,13 @@ def test_a_sweep_half_done_uses_the_pairs_there_are_and_counts_the_rest(study):
     study.write(half, axes=SCOPES, seeds=[0, 1, 2])
     found = compare(study.load(), "prune.scope", at_density=[0.5, 0.25])
     assert [(effect.n, effect.missing) for effect in found.effects] == [(3, 0), (2, 1)]
-    assert found.sentences[1].endswith("2 paired seeds (p = 0.016). 1 of 3 pairs is missing.")
+    assert found.sentences[1].endswith(
+        "2 paired seeds (p = 0.016, Holm p = 0.016). 1 of 3 pairs is missing."
+    )
+    assert found.notes[-1] == (
+        "1 of 6 lineages is unfinished. See `raylottery status study`; `raylottery run` goes on "
+        "with them."
+    )
     default = compare(study.load(), "prune.scope")
     assert [(effect.density, effect.n) for effect in default.effects] == [(0.5, 3), (0.2, 2)]
 
@@ -224,7 +231,7 @@ def test_tickets_are_compared_with_each_control_of_the_same_lineage(study):
     assert (first.n, first.pairs) == (3, 12)
     assert found.notes == (
         "Differences are averaged over the arms within each seed.",
-        "These are 2 comparisons; each interval and p stands for itself alone.",
+        "The 2 pairs of values are not corrected for each other.",
     )
     assert "tickets are 12.0 points of accuracy ahead of random-ticket" in first.sentence
 

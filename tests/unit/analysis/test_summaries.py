@@ -53,6 +53,16 @@ def test_seeds_still_on_their_way_are_left_out_of_a_density(study):
     assert table.rows[0].seeds == 3
 
 
+def test_an_arm_that_two_sweeps_name_otherwise_is_one_arm(study):
+    study.write(known, axes=SCOPES, seeds=(0, 1), name="one")
+    scope = {"prune.scope": "global"}
+    study.write(lambda _, *rest: known(scope, *rest), spec=scope, seeds=(2, 3), name="other")
+    table = summary(study.load("one", "other"))
+    assert [(row.arm_label, row.seeds) for row in table.rows] == [
+        ("scope=global", 4), ("scope=layerwise", 2),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_an_export_holds_the_rounds_and_reads_back_the_same(study, tmp_path, suffix):
     study.write(

@@ -88,7 +88,7 @@ def test_help_takes_a_blink(tmp_path, words):
         ("run sweep.yaml --frobnicate", "Unknown option: --frobnicate.", "run "),
         ("status name --stroe x", "Did you mean --store?", "status "),
         ("plan", "nothing is given for SWEEP. (The sweep file.)", "plan "),
-        ("compare name", "nothing is given for --by. (What to compare", "compare "),
+        ("compare name", "say what to compare: --by prune.scope, or --reference", "compare "),
         ("compare --by x", "nothing is given for NAMES. (One sweep or more.)", "compare "),
         ("ticket name lineage --to x", "nothing is given for ROUND. (The round;", "ticket "),
         ("ticket name lineage one --to x", 'ROUND: unable to convert "one" into int', "ticket "),
