@@ -1,0 +1,136 @@
+"""Writes docs/gallery.md and its figures from shipped sweeps that run on a laptop.
+
+    python docs/gallery.py [--store results] [SWEEP ...]
+
+Without names, runs those that take minutes, which trains nothing that the store already has, and
+draws all that the store holds; sweeps that are named are drawn and not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from raylottery.analysis import Frame, compare, figures, load
+from raylottery.analysis.stats import holm, paired_difference
+from raylottery.analysis.words import p_value, percent
+
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/gallery.md"
+FOLDER = ROOT / "docs/gallery"
+MOST = 150_000
+"""bytes of a figure"""
+
+HEAD = """# Gallery
+
+Figures of shipped sweeps, with what `raylottery compare` says of them. This page is made by
+`make gallery`, which runs the sweeps.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What to show of one sweep."""
+
+    asks: str
+    shows: tuple[str, ...]
+    by: tuple[str, ...]
+    minutes: bool = True
+    """whether it runs in minutes on two cores"""
+
+
+SHOWN = {
+    "quickstart": Page(
+        asks="Layerwise or global? Rewind to initialisation or to the first epoch? Do tickets "
+        "beat random tickets?",
+        shows=("score_by_density", "critical_densities", "rewind_curve", "layer_densities"),
+        by=("control", "prune.scope", "rewind.weights"),
+    ),
+    "mnist1d-early-stop": Page(
+        asks="Do tickets learn faster than the dense network, until they are too sparse?",
+        shows=("training_speed", "learning_curves", "score_by_density"),
+        by=("control",),
+    ),
+    "cifarlike-scope-rewind": Page(
+        asks="Layerwise or global, and where to rewind to, for a convolutional network?",
+        shows=("score_by_density", "score_by_flops", "layer_densities"),
+        by=("prune.scope", "rewind.weights"),
+        minutes=False,
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "sweeps", nargs="*", choices=[*SHOWN, []], metavar="SWEEP", help="sweeps of the store"
+    )
+    parser.add_argument("--store", default="results")
+    asked = parser.parse_args()
+    names = asked.sweeps
+    if not names:
+        for name in (name for name, page in SHOWN.items() if page.minutes):
+            sweep = str(ROOT / f"sweeps/{name}.yaml")
+            command = [sys.executable, "-m", "raylottery", "run", sweep, "--store", asked.store]
+            subprocess.run(command, check=True)
+        names = [name for name in SHOWN if (Path(asked.store) / "sweeps" / name).is_dir()]
+    parts = [section(name, load(name, store=asked.store)) for name in names]
+    PAGE.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
+
+
+def section(name: str, frame: Frame) -> str:
+    """One sweep: its question, the answers, its figures with their captions."""
+    page = SHOWN[name]
+    lines = [f"## {name}", "", page.asks, ""]
+    for by in page.by:
+        found = compare(frame, by)
+        lines += [f"`raylottery compare {name} --by {by}`:", ""]
+        lines += [f"- {sentence}" for sentence in found.sentences]
+        lines += ["", *(f"{note}\n" for note in found.notes)]
+    if "training_speed" in page.shows:
+        lines += [*speed(frame), ""]
+    for figure in page.shows:
+        drawn = figures.FIGURES[figure](frame)
+        text = figures.svg(drawn)
+        if len(text) > MOST:
+            raise SystemExit(f"{name}: {figure} has {len(text):,} bytes, over {MOST:,}")
+        (FOLDER / f"{name}-{figure}.svg").write_text(text, encoding="utf-8")
+        alt = figure.replace("_", " ")
+        lines += [f"![{alt}](gallery/{name}-{figure}.svg)", "", f"*{drawn.caption}*", ""]
+    return "\n".join(lines)
+
+
+def speed(frame: Frame) -> list[str]:
+    """How much sooner or later than the dense network each ticket's validation loss is lowest."""
+    tickets = frame.rounds[frame.rounds["control"] == "ticket"]
+    steps = tickets.pivot(index="seed", columns="round", values="min_loss_step").dropna()
+    density = tickets.groupby("round")["density"].median()
+    found = {number: paired_difference(steps[number], steps[0]) for number in steps if number}
+    ps = holm([estimate.p for estimate in found.values()])
+    lines = [
+        f"Updates until the validation loss is lowest, {steps[0].mean():.0f} for the dense "
+        f"networks: tickets minus the dense network of the same seed, {len(steps)} paired seeds, "
+        f"p corrected over {len(found)} densities (Holm).",
+        "",
+        "| density | updates | minus dense | 95 % interval | p |",
+        "|---|---|---|---|---|",
+    ]
+    for (number, estimate), p in zip(found.items(), ps, strict=True):
+        ends = "" if estimate.low is None else f"{estimate.low:.0f} to {estimate.high:.0f}"
+        cells = (
+            percent(density[number]),
+            f"{steps[number].mean():.0f}",
+            f"{estimate.mean:+.0f}",
+            ends,
+            "" if p is None else p_value(p).removeprefix("p ").removeprefix("= "),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
