@@ -1,5 +1,6 @@
 # make demo   sets up .venv and runs sweeps/quickstart.yaml on a local Ray
 # make test   sets up .venv and passes the tests
+# make gallery   runs the sweeps of docs/gallery.md and draws it anew: minutes
 # Exact versions come from constraints.txt; `make constraints` renews it.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 STORE ?= results
 
-.PHONY: setup demo test test-fast check format golden constraints clean
+.PHONY: setup demo gallery test test-fast check format golden constraints clean
 
 setup: .venv/.ready
 
@@ -25,6 +26,9 @@ demo: setup
 	$(BIN)/raylottery compare quickstart --by prune.scope --store $(STORE)
 	$(BIN)/raylottery compare quickstart --by rewind.weights --store $(STORE)
 	$(BIN)/raylottery compare quickstart --by control --store $(STORE)
+
+gallery: setup
+	$(BIN)/python docs/gallery.py --store $(STORE)
 
 test: test-fast
 	$(BIN)/pytest -q -m ray

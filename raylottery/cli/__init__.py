@@ -26,6 +26,11 @@ COMMANDS = {
     "ls": "List the sweeps of a store.",
     "status": "Show one sweep: arms by seeds, rounds done, first errors.",
     "compare": "Answer the question of a sweep, paired by seed at matched density.",
+    "report": (
+        "Write one self-contained page about a sweep, or several.\n\n"
+        "It opens on the answer and needs no network: figures, tables, failures and methods are "
+        "in the one file. A sweep that is not finished gives a page that says what is missing."
+    ),
     "export": "Write a sweep's rounds as csv, parquet or latex.",
     "ticket": (
         "Write one round's ticket as safetensors, for plain torch.\n\n"
