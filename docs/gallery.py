@@ -129,7 +129,17 @@ def speed(frame: Frame) -> list[str]:
             "" if p is None else p_value(p).removeprefix("p ").removeprefix("= "),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    sides = {
+        word: [
+            percent(density[number])
+            for (number, estimate), p in zip(found.items(), ps, strict=True)
+            if p is not None and p < 0.05 and (estimate.mean > 0) == late
+        ]
+        for word, late in (("sooner", False), ("later", True))
+    }
+    told = [f"{word} at {', '.join(where)}" for word, where in sides.items() if where]
+    verdict = " and ".join(told) or "no sooner and no later that these seeds could tell"
+    return [*lines, "", f"Verdict: tickets learn {verdict} of the weights."]
 
 
 if __name__ == "__main__":

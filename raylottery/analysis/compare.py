@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from raylottery.analysis.cells import (
@@ -53,7 +54,7 @@ class Effect:
     p_holm: float | None = None
     """corrected over the densities at which these two are compared"""
     seeds_needed: int | None = None
-    """how many would tell a difference of this size, 4 times in 5"""
+    """how many would tell a difference of this size, 4 times in 5, at as many densities"""
     mean_value: float | None = None
     mean_reference: float | None = None
     pairs: int = 0
@@ -206,7 +207,8 @@ class _Found:
     """What the pairs at one density come to."""
 
     estimate: Estimate
-    needed: int | None
+    differences: np.ndarray
+    """of each seed"""
     means: tuple[float, float]
 
 
@@ -217,7 +219,7 @@ def _estimate(measured: pd.DataFrame) -> _Found | None:
     value, reference = measured.groupby("seed").mean().to_numpy().T
     return _Found(
         estimate=paired_difference(value, reference),
-        needed=seeds_needed(value - reference) if len(value) > 1 else None,
+        differences=value - reference,
         means=(float(value.mean()), float(reference.mean())),
     )
 
@@ -243,9 +245,10 @@ def _effect(
         )
     estimate, missing = found.estimate, planned - len(measured)
     trained = updates.loc[measured.index].mean()
+    needed = seeds_needed(found.differences, tests=max(1, corrected.of))
     sentences = (
         speech.finding(estimate, density, value, reference, corrected),
-        speech.more(estimate, corrected, found.needed),
+        speech.more(estimate, corrected, needed),
         speech.updates({side: trained[side] for side in pairing}),
         speech.missing(missing, planned),
     )
@@ -259,7 +262,7 @@ def _effect(
         n=estimate.n,
         p=estimate.p,
         p_holm=corrected.p,
-        seeds_needed=found.needed,
+        seeds_needed=needed,
         mean_value=found.means[0],
         mean_reference=found.means[1],
         pairs=len(measured),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -149,14 +150,19 @@ def _markdown(found: Comparison) -> str:
         _line("---" if name in TEXTS or name == found.by else "--:" for name in table[0]),
         *(_line(row.values()) for row in table),
         "",
-        *(f"- {sentence}" for sentence in found.sentences),
-        *(f"- Note: {note}" for note in found.notes),
+        *(f"- {_flat(sentence)}" for sentence in found.sentences),
+        *(f"- Note: {_flat(note)}" for note in found.notes),
     ]
     return "\n".join([*lines, ""])
 
 
 def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(_flat(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _flat(text: str) -> str:
+    """On one line: a break in a label would end a table's row, or a comment."""
+    return " ".join(text.split())
 
 
 def _latex(found: Comparison) -> str:
@@ -164,8 +170,8 @@ def _latex(found: Comparison) -> str:
     columns = "".join("l" if name in TEXTS or name == found.by else "r" for name in table[0])
     return "\n".join(
         [
-            *(f"% {sentence}" for sentence in found.sentences),
-            *(f"% Note: {note}" for note in found.notes),
+            *(f"% {_flat(sentence)}" for sentence in found.sentences),
+            *(f"% Note: {_flat(note)}" for note in found.notes),
             *_tabular(columns, list(table[0]), [list(row.values()) for row in table]),
             "",
         ]
@@ -188,10 +194,15 @@ def _tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -
         r"\hline",
         _row(map(_escaped, head)),
         r"\hline",
-        *(_row(map(_escaped, row)) for row in rows),
+        *(_row(map(_typeset, row)) for row in rows),
         r"\hline",
         r"\end{tabular}",
     ]
+
+
+def _typeset(cell: str) -> str:
+    """A cell as LaTeX; a sign is one of mathematics, and no hyphen."""
+    return f"${cell}$" if re.fullmatch(r"[+-]\d+\.\d+", cell) else _escaped(cell)
 
 
 def _rounds(frame: Frame) -> pa.Table:
@@ -213,7 +224,7 @@ ESCAPES = {
 
 
 def _escaped(text: str) -> str:
-    return "".join(ESCAPES.get(mark, mark) for mark in text)
+    return "".join(ESCAPES.get(mark, mark) for mark in _flat(text))
 
 
 def _row(cells) -> str:

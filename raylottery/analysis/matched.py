@@ -63,9 +63,10 @@ def curves(rounds: pd.DataFrame, *, metric: str) -> Curves:
     order = np.lexsort((-density, code))
     code, density = code[order], density[order]
     score = rounds[metric].to_numpy(dtype=float, na_value=np.nan)[order]
+    scored = np.isfinite(score)
+    score = np.where(scored, score, np.nan)  # a loss may be infinite, and no mean holds that
     starts = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
 
-    scored = np.isfinite(score)
     constant = [*identity, "seed", "prunable", "metric"]
     table = rounds[constant].take(order[starts]).reset_index(drop=True)
     table = table.astype(dict.fromkeys(["lineage", "control", "lineage_mode", "metric"], "str"))

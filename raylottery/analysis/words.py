@@ -102,12 +102,14 @@ class Speech:
         """How many seeds would tell, where these cannot."""
         if estimate.low is None or estimate.mean == 0 or corrected.tells(estimate):
             return ""
+        among = f"Looked at alone it would count; among {corrected.of} densities it does not. "
+        said = among if estimate.tells else ""
         if needed is None:
-            return f"It would take more than {MOST_SEEDS:,} seeds to tell so small a difference."
+            most = f"{MOST_SEEDS:,} seeds"
+            return f"{said}It would take more than {most} to tell so small a difference."
         if needed <= estimate.n:
-            return ""
-        alone = "" if corrected.of == 1 else " if no other density were looked at"
-        return f"About {needed:,} seeds would tell a difference of this size 4 times in 5{alone}."
+            return said.strip()
+        return f"{said}About {needed:,} seeds would tell a difference of this size 4 times in 5."
 
     def updates(self, trained: Mapping[str, float]) -> str:
         """How long each side trained a round, where that differs or is the question."""

@@ -65,6 +65,11 @@ def compare(
     if reference:
         if format != "text":
             raise UsageError("published results are printed as text or with --json.")
+        if at_density or against or metric != "score" or matched != "density":
+            raise UsageError(
+                "published results have densities and columns of their own: leave out "
+                "--at-density, --metric, --against and --matched with --reference."
+            )
         findings = check(frame, reference)
         if json:
             render.json({"rows": [finding.to_row() for finding in findings]})

@@ -55,9 +55,9 @@ def dataset(name: str, size: DataSize) -> Finding:
     from raylottery.trainers.classifier import data, packed
 
     what = f"data set {name}"
-    if name not in packed.GENERATED and not packed.is_here(packed.place(name, size)):
-        return Finding(what, True, f"not here; get it with: raylottery doctor --fetch {name}")
     try:
+        if name not in packed.GENERATED and not packed.is_here(packed.place(name, size)):
+            return Finding(what, True, f"not here; get it with: raylottery doctor --fetch {name}")
         data.provide(name, size)
         packed.verify(name, size)
     except UsageError as error:

@@ -130,6 +130,7 @@ def test_published_results_stand_beside_ours(told):
         ("tiny --by control --reference frankle2019-lenet", ("one of the two",)),
         ("tiny --reference frankle2019-lent", ("Did you mean 'frankle2019-lenet'?",)),
         ("tiny --reference frankle2019-lenet --format csv", ("text or with --json",)),
+        ("tiny --reference frankle2019-lenet --at-density 0.1", ("leave out --at-density",)),
         ("tiny --by control --json --format csv", ("leave one out",)),
         ("tiny --by prune.scope --by control", ("Ask for it alone",)),
         ("tiny --by rewind.weigths", ("Did you mean 'rewind.weights'?",)),

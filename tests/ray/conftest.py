@@ -36,7 +36,8 @@ def quickstart(
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The store and the output of `raylottery run sweeps/quickstart.yaml`."""
     store = tmp_path_factory.mktemp("quickstart") / WEIRD
-    done = raylottery("run", ROOT / "sweeps/quickstart.yaml", "--store", store)
+    # About a minute on an idle machine; beside other work it has taken five.
+    done = raylottery("run", ROOT / "sweeps/quickstart.yaml", "--store", store, timeout=840)
     assert done.returncode == 0, done.stderr + done.stdout
     return store, done
 

@@ -15,6 +15,8 @@ from tests.conftest import ROOT
 from tests.ray.conftest import scratch_folders
 
 
+pytestmark = pytest.mark.timeout(900)
+
 COLUMNS = {
     **dict.fromkeys(["sweep", "arm", "lineage", "key", "parent", "arm_label"], "string"),
     **dict.fromkeys(["seed", "round", "draw"], "int64"),

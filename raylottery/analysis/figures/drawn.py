@@ -40,6 +40,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and restyled
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a dollar in a label is a dollar
 }
 
 DATELESS: dict[str, dict[str, Any]] = {

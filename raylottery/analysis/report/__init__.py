@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from raylottery.analysis.frame import Frame
 from raylottery.analysis.report.answers import Answer, answer
-from raylottery.analysis.report.drawings import Plot, Refused, answer_plot, plots
+from raylottery.analysis.report.drawings import INKS, Plot, Refused, answer_plot, plots
 from raylottery.analysis.report.methods import Method, methods
 from raylottery.analysis.report.missing import Progress, missing, progress
 from raylottery.analysis.report.tables import (
@@ -104,12 +104,17 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text))
 
 
+def _ink(colour: str) -> str:
+    """An arm's colour as the figures have it: black is the page's ink."""
+    return INKS.get(colour, colour)
+
+
 @cache
 def _template() -> Template:
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"percent": percent, "prose": prose}
+    environment.filters |= {"percent": percent, "prose": prose, "ink": _ink}
     return environment.from_string(_part("page.html"))
 
 

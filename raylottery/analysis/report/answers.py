@@ -1,6 +1,7 @@
 """The questions of a sweep, one for each of its axes and one for its controls, and their answers.
 
-The page opens on the first question at the usual density nearest to 10 % that all arms reached.
+The page opens on the first question at the usual density nearest to 10 % that all arms reached, or
+that enough seeds did to give an interval.
 Where a comparison is refused, the reason takes the place of the answer.
 """
 
@@ -113,8 +114,9 @@ def _asked(frame: Frame, by: str) -> Answer:
         found = compare(frame, by)
     except UsageError as error:
         return Answer(by=by, frame=frame, question=question, refusal=str(error))
+    known = {effect.density for effect in found.effects if effect.low is not None}
     typical = min(
-        {effect.density for effect in found.effects},
+        known or {effect.density for effect in found.effects},
         key=lambda density: (abs(math.log(density / TYPICAL)), density),
     )
     if typical == 1.0:

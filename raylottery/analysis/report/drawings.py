@@ -11,6 +11,7 @@ import base64
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
@@ -120,18 +121,21 @@ def _drawn(name: str, frame: Frame, id: str) -> Plot | Refused:
 
 def _plot(drawn: Drawn, id: str, groups: Groups) -> Plot:
     _fix_notes(drawn.figure)
-    text = svg(drawn)
     width, height = (72 * float(inches) for inches in drawn.figure.get_size_inches())
-    whole = len(text) <= MOST_BYTES
-    return Plot(
-        name=id,
-        title=_title(drawn.name),
-        caption=drawn.caption,
-        body=_inline(text, id) if whole else _picture(drawn, width, height),
-        width=width,
-        key=tuple((group.label, group.colour) for group in groups.loud),
-        points=_points(drawn.figure, height, groups) if whole else (),
-    )
+    with warnings.catch_warnings():
+        # The browser writes the text, in fonts that matplotlib does not have.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        text = svg(drawn)
+        whole = len(text) <= MOST_BYTES
+        return Plot(
+            name=id,
+            title=_title(drawn.name),
+            caption=drawn.caption,
+            body=_inline(text, id) if whole else _picture(drawn, width, height),
+            width=width,
+            key=tuple((group.label, group.colour) for group in groups.loud),
+            points=_points(drawn.figure, height, groups) if whole else (),
+        )
 
 
 def _fix_notes(figure: Figure) -> None:

@@ -73,25 +73,28 @@ def unpaired_difference(values: Values, references: Values) -> Estimate:
     return Estimate(mean=mean, low=low, high=high, n=n, p=p)
 
 
-def seeds_needed(differences: Values, *, power: float = 0.8) -> int | None:
+def seeds_needed(differences: Values, *, power: float = 0.8, tests: int = 1) -> int | None:
     """How many pairs a paired t-test needs to call this difference, if it is as estimated.
 
-    None where the estimate gives no answer (one pair, no spread, a mean of zero) or more than
-    a thousand would not do.
+    As one of several `tests` it has to be surer: each is held to its part of 5 %. None where the
+    estimate gives no answer (one pair, no spread, a mean of zero) or more than a thousand would
+    not do.
     """
     sample = np.asarray(differences, dtype=float)
     if not spreads(sample, scale=float(np.abs(sample).max())):
         return None
     squared = float(sample.mean() / sample.std(ddof=1)) ** 2
     sizes = range(2, MOST_SEEDS + 1)
-    place = bisect.bisect_left(sizes, power, key=lambda n: _power(n, squared))
+    chance = (1 - LEVEL) / tests
+    place = bisect.bisect_left(sizes, power, key=lambda n: _power(n, squared, chance))
     return sizes[place] if place < len(sizes) else None
 
 
-def _power(n: int, squared_effect: float) -> float:
+def _power(n: int, squared_effect: float, chance: float) -> float:
     """How often a paired t-test of n pairs calls an effect, in squared standard deviations."""
     # The square of a noncentral t is a noncentral F, which counts both tails at once.
-    return float(1 - ncfdtr(1, n - 1, n * squared_effect, stdtrit(n - 1, (1 + LEVEL) / 2) ** 2))
+    limit = stdtrit(n - 1, 1 - chance / 2) ** 2
+    return float(1 - ncfdtr(1, n - 1, n * squared_effect, limit))
 
 
 def _student(sample: np.ndarray, *, scale: float) -> Interval:

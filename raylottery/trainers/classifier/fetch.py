@@ -163,6 +163,8 @@ def read(name: str, root: Path) -> Whole:
     try:
         whole = reader(name, root)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in packed.FULL:
+            raise  # says `writing`, with its mend
         raise unreadable(name, f"{type(error).__name__}: {error}") from error
     size = DATASETS[name]
     expected = ((size.train + size.valid, *size.shape), (size.test, *size.shape))

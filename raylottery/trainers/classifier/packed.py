@@ -35,6 +35,8 @@ GENERATED = {"mnist1d": 1, "cifar-like": cifarlike.VERSION}
 """Data sets that are computed where they are missing, and the version of what comes out."""
 SPLITS = ("train", "valid", "test")
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How a disk, or the user's share of it, says that it is full."""
 
 Arrays = Mapping[str, NDArray]
 """By file: `train-x.npy`, `train-y.npy` and so on."""
@@ -83,7 +85,8 @@ def place(name: str, size: DataSize) -> Path:
 
 
 def is_here(at: Path) -> bool:
-    return (at / MANIFEST).is_file()
+    with reading(at):
+        return (at / MANIFEST).is_file()
 
 
 def refuse_missing(name: str, size: DataSize, machine: str = "this machine") -> None:
@@ -102,9 +105,10 @@ def opened(name: str, size: DataSize) -> Pack:
     """A packed data set; UsageError if what is there is not what was written."""
     at = place(name, size)
     try:
-        manifest = json.loads((at / MANIFEST).read_bytes())
-        # Copy on write: torch wants arrays that may be written to, and nobody writes to them.
-        arrays = {file: np.load(at / file, mmap_mode="c") for file in manifest["files"]}
+        with reading(at):
+            manifest = json.loads((at / MANIFEST).read_bytes())
+            # Copy on write: torch wants arrays that may be written to, and nobody writes to them.
+            arrays = {file: np.load(at / file, mmap_mode="c") for file in manifest["files"]}
         mean, std = tuple(manifest["mean"]), tuple(manifest["std"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise damaged(name, at, str(error)) from error
@@ -217,13 +221,24 @@ def scratch(at: Path) -> Generator[Path]:
 
 
 @contextlib.contextmanager
+def reading(at: Path) -> Generator[None]:
+    """Says where it happened, and the mend, when this user may not read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UsageError(
+            f"{at} cannot be read: {error.strerror or error}. Give yourself access to it, or set "
+            f"RAYLOTTERY_DATA to another folder."
+        ) from error
+
+
+@contextlib.contextmanager
 def writing(at: Path) -> Generator[None]:
     """Says where it happened, and the mend, when the disk refuses."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "Make room there" if full else "Give yourself access to it"
+        mend = "Make room there" if error.errno in FULL else "Give yourself access to it"
         raise UsageError(
             f"{at.parent} cannot take a data set: {error.strerror or error}. {mend}, or set "
             f"RAYLOTTERY_DATA to another folder."

@@ -216,9 +216,11 @@ def test_p_is_corrected_over_the_densities_of_a_pair(study):
     assert [one.p_holm for one in among.effects] == pytest.approx([0.1935] * 4, abs=1e-4)
     assert "the data cannot tell layerwise from global" in among.sentences[0]
     assert "(p = 0.048, Holm p = 0.19)" in among.sentences[0]
+    needed = among.effects[0].seeds_needed
+    assert alone.seeds_needed < needed, "to be as sure at each of four densities takes more"
     assert among.sentences[0].endswith(
-        f"About {alone.seeds_needed} seeds would tell a difference of this size 4 times in 5 if "
-        "no other density were looked at."
+        "Looked at alone it would count; among 4 densities it does not. "
+        f"About {needed} seeds would tell a difference of this size 4 times in 5."
     )
     assert among.notes == (
         "p is corrected over the 4 densities (Holm); each interval stands for itself alone.",
@@ -330,8 +332,18 @@ def test_latex_is_a_tabular_with_the_sentences_as_comments(study):
     assert lines[0] == f"% {found.sentences[0]}"
     assert lines[1] == r"\begin{tabular}{rllrrrrr}"
     assert lines[3].startswith(r"density & prune.scope & against & effect (points) & 95 \% low")
+    assert lines[5].startswith("0.5 & layerwise & global & $-")
     assert lines[5].endswith(r" \\")
     assert lines[-1] == r"\end{tabular}"
+
+
+@pytest.mark.parametrize("form", ["latex", "markdown"])
+def test_a_break_in_a_label_ends_no_row_and_no_comment(study, form):
+    models = ["a", "b\n\\input{x}"]
+    study.write(lambda values, seed, *_: 0.8 + 0.01 * seed, axes={"trainer.model": models})
+    found = compare(study.load(), "trainer.model", at_density=0.5)
+    for line in comparison_text(found, form).splitlines():
+        assert not line.startswith(r"\input")
 
 
 def test_an_unknown_form_is_refused(study):

@@ -59,6 +59,14 @@ def test_the_updates_are_those_of_the_round_that_got_there():
     assert [found.at(density)[1][0] for density in (1.0, 0.9, 0.5, 0.3)] == [525, 490, 490, 490]
 
 
+def test_an_infinite_score_is_none():
+    table = rounds({1.0: 0.9, 0.5: 0.8, 0.25: np.inf})
+    found = curves(table, metric="score")
+    assert found.table["lowest"].tolist() == [0.5]
+    assert np.isnan(found.at(0.3)[0]).all()
+    assert np.isnan(found.at(0.25)[0]).all()
+
+
 def test_a_round_without_a_score_leaves_a_gap_and_ends_the_range():
     table = rounds({1.0: np.nan, 0.5: 0.6, 0.25: np.nan, 0.125: 0.2, 0.06: np.nan})
     found = curves(table, metric="score")

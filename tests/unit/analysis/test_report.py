@@ -201,6 +201,31 @@ def test_half_finished_says_what_is_missing(study):
     assert "Not known yet: failures" in page(found)
 
 
+def test_it_opens_where_seeds_give_an_interval(study):
+    def one_is_deeper(values, seed, control, density):
+        return None if seed > 0 and density < 0.5 else score(values, seed, control, density)
+
+    write(study, one_is_deeper, axes=AXES)
+    found = gather(study.load())
+    assert [line.seeds for line in found.answers[0].lines] == [3, 1]
+    assert found.opening.startswith("At 50 % density ")
+    assert "95 % interval" in found.opening
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("label", ["$x^{$", "_hidden", "\u6a21\u578b", "</script><b>", "a\nb"])
+def test_a_label_of_any_marks_is_drawn_as_it_is(study, label):
+    write(study, score, axes={"trainer.model": [label, "mlp"]})
+    assert "<text" in report(study.load())
+
+
+def test_black_is_the_ink_of_the_page_wherever_it_names_an_arm(study):
+    write(study, score, axes={"trainer.lr": [0.1 * number for number in range(1, 9)]})
+    text = report(study.load())
+    assert "--arm: var(--ink)" in text
+    assert "--arm: #000000" not in text
+
+
 def test_failures_are_listed_and_counted(study):
     write(
         study,

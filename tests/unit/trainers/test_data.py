@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -61,6 +62,21 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_mend(monkeypatch, tmp
     monkeypatch.setenv("RAYLOTTERY_DATA", str(tmp_path / "file" / "data"))
     with pytest.raises(UsageError, match=r"file/data cannot take a data set: .*RAYLOTTERY_DATA"):
         data.load(trainer(), "cpu")
+
+
+@pytest.mark.parametrize("asked", ["is_file", "read_bytes"])
+def test_a_folder_that_may_not_be_read_is_named_with_the_mend(own_folder, monkeypatch, asked):
+    spec = trainer(**SMALL)
+    data.provide(spec.dataset, spec.size)
+
+    def forbidden(path):  # to root, which tests may run as, nothing is
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, asked, forbidden)
+    at = packed.place(spec.dataset, spec.size)
+    mend = "Give yourself access to it, or set RAYLOTTERY_DATA to another folder"
+    with pytest.raises(UsageError, match=f"^{at} cannot be read: Permission denied. {mend}"):
+        packed.refuse_missing(spec.dataset, spec.size)
 
 
 def test_an_interrupted_packing_leaves_nothing(own_folder, monkeypatch):

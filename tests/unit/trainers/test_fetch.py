@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import http.server
 import shutil
@@ -269,6 +270,18 @@ def test_an_idx_file_that_cannot_be_read_leaves_nothing(mirror, folder, monkeypa
     with pytest.raises(DataError, match="mnist cannot be read"):
         fetched("mnist", mirror)
     assert kept(folder) == []
+
+
+def test_a_disk_that_is_full_while_an_archive_is_unpacked_is_said_to_be(
+    mirror, folder, monkeypatch
+):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    publish("cifar10", mirror, monkeypatch)
+    monkeypatch.setattr(fetch, "extract_archive", full)
+    with pytest.raises(UsageError, match=r"No space left on device\. Make room there"):
+        fetched("cifar10", mirror)
 
 
 def test_another_number_of_images_is_refused(mirror, folder, monkeypatch):
