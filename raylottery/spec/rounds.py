@@ -61,12 +61,15 @@ class Round:
 def lineage_rounds(study: Sweep, seed: int) -> tuple[Round, ...]:
     """The rounds of a study's lineage by index, each ticket before its controls."""
     dense = dense_round(study, seed)
+    arm = arm_spec(study)
     rounds = [dense]
     parent = dense
     for index in range(1, study.prune.rounds + 1):
-        ticket = pruned_round(study, parent, dense, index)
-        rounds.append(ticket)
-        rounds += [pruned_round(study, parent, dense, index, name) for name in study.controls]
+        ticket, *controls = (
+            pruned_round(study, arm, parent, dense, index, control)
+            for control in ("ticket", *study.controls)
+        )
+        rounds += [ticket, *controls]
         parent = ticket
     return tuple(rounds)
 
@@ -104,19 +107,15 @@ def dense_round(study: Sweep, seed: int) -> Round:
 
 
 def pruned_round(
-    study: Sweep, parent: Round, dense: Round, index: int, control: str = "ticket"
+    study: Sweep, arm: dict[str, Any], parent: Round, dense: Round, index: int, control: str
 ) -> Round:
-    """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it."""
+    """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it.
+
+    `arm` is the study's `arm_spec`, which all of its rounds have in common.
+    """
     length = study.stop.length_of(study.trainer.total_steps, study.prune, index)
     weights, rewind_step, clock, end = _rewound(study, length)
-    spec = {
-        "schema": SCHEMA,
-        **_training(study),
-        **_pruning(study),
-        "seed": dense.seed,
-        "round": index,
-        "parent": parent.key,
-    }
+    spec = {**arm, "seed": dense.seed, "round": index, "parent": parent.key}
     mask = "imp"
     if control != "ticket":
         spec["control"] = {"name": control, "draw": 0}

@@ -219,7 +219,7 @@ def test_each_network_is_looked_at_once(monkeypatch):
     monkeypatch.setattr(surveys, "survey", counting)
     plan = planned("axes.prune.scope=[global, erk]", "axes.rewind.weights=[init, 1ep]")
     assert set(inspect(plan)) == {line.arm.id for line in plan.lineages}
-    assert [study.prune.scope for study in looked] == ["global", "erk"]
+    assert len(looked) == 1, "how it is pruned changes no network"
 
 
 def test_arms_that_are_done_are_not_looked_at(monkeypatch):
