@@ -97,7 +97,11 @@ axes:
   zip:                                  # ... in which zipped lists go together
     trainer.model: [mlp-100-100, mlp-300-100]
     resources.cpus: [1, 2]              # resources are no axis, but may follow one
+    resources.accelerator: [null, A100]
 ```
+
+What a trial asks for changes no result and no key. `raylottery plan SWEEP --address HOST:PORT`
+says how many trials of each arm a cluster holds at a time, and refuses what no machine of it has.
 
 A sweep that gains values, seeds, rounds or controls is extended: run it again, and only what is
 new is trained.

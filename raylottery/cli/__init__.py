@@ -23,8 +23,25 @@ COMMANDS = {
         "Ctrl-C once finishes the running rounds and writes the tables; twice stops at once. Run "
         "it again to go on."
     ),
+    "submit": (
+        "Hand a sweep to a Ray cluster as a job, from outside.\n\n"
+        "It returns at once and says how to watch, read and cancel what it started; the sweep "
+        "goes on whatever becomes of this machine. Submitting a finished sweep costs nothing."
+    ),
     "ls": "List the sweeps of a store.",
-    "status": "Show one sweep: arms by seeds, rounds done, first errors.",
+    "status": (
+        "Show one sweep: arms by seeds, rounds done, what runs, time left, first errors.\n\n"
+        "It reads the store alone, so it answers when the cluster is gone."
+    ),
+    "logs": (
+        "Print the logs of a sweep's lineages.\n\n"
+        "They are kept in the store, so they are there when the cluster is gone."
+    ),
+    "cancel": (
+        "End all runs of a sweep: when their running rounds are done, or at once.\n\n"
+        "It asks through the store, wherever they run. No finished round is lost, and the next "
+        "run goes on from there."
+    ),
     "compare": "Answer the question of a sweep, paired by seed at matched density.",
     "report": (
         "Write one self-contained page about a sweep, or several.\n\n"

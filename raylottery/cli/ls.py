@@ -8,13 +8,14 @@ from raylottery.cli.options import DEFAULT_STORE, JsonOption, StoreOption
 
 def ls(*, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
     """List the sweeps of a store."""
-    from raylottery.driver.stored import stored_plan
+    from raylottery.driver.stored import standing
     from raylottery.store import Store
 
     opened = Store.existing(store)
     rows = []
     for name in opened.sweeps():
-        plan = stored_plan(name, opened)
+        now = standing(name, opened)
+        plan = now.plan
         states = [plan.state(lineage) for lineage in plan.lineages]
         rows.append(
             {
@@ -26,6 +27,7 @@ def ls(*, store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
                 "failed": states.count("failed"),
                 "rounds": len(plan.rounds),
                 "rounds_done": len(plan.rounds) - len(plan.todo),
+                "runs": len(now.alive),
             }
         )
     if json:

@@ -25,3 +25,10 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON instead.")]
+JobsOption = Annotated[
+    str | None,
+    Parameter(
+        name="--address",
+        help="The cluster's Ray Jobs, as http://HOST:8265: adds what they know.",
+    ),
+]

@@ -16,11 +16,20 @@ def plan(
     /,
     *,
     store: StoreOption = DEFAULT_STORE,
+    address: Annotated[
+        str | None,
+        Parameter(
+            help="A running Ray cluster, as HOST:PORT: shows whether its machines can ever run "
+            "each arm, and how many at a time."
+        ),
+    ] = None,
     set_: SetOption = (),
     json: JsonOption = False,
 ) -> None:
     """Show what a sweep would train, and what of it is done; starts nothing."""
+    from raylottery.driver.cluster import connected, nodes
     from raylottery.driver.plan import guess, inspect, make_plan
+    from raylottery.driver.resources import in_words, places, refuse_unplaced, request
     from raylottery.driver.run import refuse_another_study
     from raylottery.spec import read_sweep
     from raylottery.store import Store
@@ -31,7 +40,13 @@ def plan(
         refuse_another_study(spec, opened)
     planned = make_plan(spec, opened)
     guessed = guess(planned, opened, inspect(planned))
-    requests = list(dict.fromkeys(line.arm.study.resources for line in planned.lineages))
+    arms = {line.arm.id: line.arm for line in planned.lineages}
+    asked = list(dict.fromkeys(in_words(request(arm.study)) for arm in arms.values()))
+    sections = [arm.study.resources.model_dump() for arm in arms.values()]
+    found = None
+    if address is not None:
+        with connected(address):
+            found = places(planned.arms_to_train, nodes())
     if json:
         render.json(
             {
@@ -53,20 +68,46 @@ def plan(
                 "rounds_to_do": len(planned.todo),
                 "rounds_shared": planned.shared,
                 "updates_to_do": sum(round.end - round.clock for round in planned.todo),
-                "resources": [request.model_dump() for request in requests],
+                "resources": [r for i, r in enumerate(sections) if r not in sections[:i]],
+                "places": None
+                if found is None
+                else [
+                    {
+                        "arm": place.arm.id,
+                        "arm_label": place.arm.label,
+                        "asks": place.asks,
+                        "at_once": place.at_once,
+                        "refusal": place.refusal,
+                    }
+                    for place in found
+                ],
                 "megabytes": guessed.megabytes,
                 "worker_seconds": guessed.worker_seconds,
             }
         )
+        refuse_unplaced(found or ())
         return
     render.grid(planned)
     render.lines(
         f"{len(planned.lineages)} lineages, {len(planned.rounds)} distinct rounds "
         f"({planned.shared} more are shared), {len(planned.todo)} to train",
-        f"each trial: {' or '.join(f'{r.cpus:g} CPU, {r.gpus:g} GPU' for r in requests)}",
+        f"each trial: {' or '.join(asked)}",
         f"will add about {render.size(guessed.megabytes)} to {store}",
         "time: no round of this sweep is measured yet"
         if guessed.worker_seconds is None
         else f"time: about {render.duration(guessed.worker_seconds)} of worker time, "
         f"from this sweep's own rounds",
     )
+    if found:
+        render.lines("", f"on the Ray cluster at {address}:")
+        render.table(
+            [
+                {
+                    "arm": place.arm.label,
+                    "each trial asks for": in_words(place.asks),
+                    "at a time": place.at_once or "never",
+                }
+                for place in found
+            ]
+        )
+        refuse_unplaced(found)

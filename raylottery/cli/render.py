@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json as jsonlib
+import shlex
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from raylottery.analysis import Comparison, Finding, Summary
     from raylottery.analysis.stats import Estimate
     from raylottery.cli.progress import Bars, Lines
+    from raylottery.driver.jobs import Job
+    from raylottery.driver.live import Live
     from raylottery.driver.plan import Plan
     from raylottery.driver.play import Played
+    from raylottery.driver.stored import Standing
     from raylottery.driver.watch import Result, Watcher
     from raylottery.spec import Lineage
 
@@ -92,6 +96,73 @@ def progress(plan: Plan, lineage: Lineage) -> str:
     done = total - len(plan.unfinished(lineage))
     state = plan.state(lineage)
     return f"{done}/{total}" + (" failed" if state == "failed" else "")
+
+
+def standing(now: Standing, jobs: Sequence[Job]) -> None:
+    """A sweep as a whole: its grid, its lineages, what runs and what went wrong."""
+    plan = now.plan
+    grid(plan)
+    table(
+        [
+            {
+                "lineage": line.id,
+                "arm": line.arm.label,
+                "seed": line.seed,
+                "is": plan.state(line),
+            }
+            for line in plan.lineages
+        ]
+    )
+    errors = {line.id: now.error(line) for line in plan.lineages}
+    failed = {id: error for id, error in errors.items() if error is not None}
+    lines(
+        stand(now),
+        *(runs(run) for run in now.runs),
+        *(
+            f"job {one.job} ended at once: {one.refused}"
+            if one.refused
+            else f"job {one.job} was submitted to {one.address} at {one.at} and has not begun"
+            for one in now.waiting
+        ),
+        *(f"Ray job {job.id}: {job.status}. {job.message}" for job in jobs),
+        *(f"{lineage} failed: {error}" for lineage, error in failed.items()),
+        *(["again: raylottery run SWEEP.yaml --only failed"] if failed else []),
+    )
+
+
+def stand(now: Standing) -> str:
+    """How far a sweep is, in a line."""
+    plan = now.plan
+    done = len(plan.rounds) - len(plan.todo)
+    left = f", about {duration(now.eta_s)} left" if now.eta_s else ""
+    return f"{plan.sweep.name}: {done} of {len(plan.rounds)} distinct rounds done{left}"
+
+
+def runs(run: Live) -> str:
+    """A run that is under way, or that was killed."""
+    who = f"run {run.run} on {run.holder.host}, {run.place}"
+    if run.seems_alive:
+        job = f", job {run.job}" if run.job else ""
+        return f"{who}{job}: {run.trained} rounds since {run.began}"
+    return f"{who}: last heard of at {run.at}, after {run.trained} rounds; it may be gone"
+
+
+def redrawn() -> bool:
+    """Clear a terminal for a fresh picture; False where the output is none."""
+    if sys.stdout.isatty():
+        console().clear()
+    return sys.stdout.isatty()
+
+
+def section(title: str, text: str) -> None:
+    """A text as it is, under a title."""
+    lines(f"== {title}")
+    written(text if text.endswith("\n") or not text else f"{text}\n")
+
+
+def quoted(word: str) -> str:
+    """A word as a shell wants it."""
+    return shlex.quote(word)
 
 
 def duration(seconds: float) -> str:

@@ -31,10 +31,18 @@ def run(
         bool,
         Parameter(help="Give the sweep's name to this file, though its trainer differs."),
     ] = False,
+    track: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--track",
+            help="Show each finished round in tensorboard[:DIR] or mlflow[:URI]; may be repeated.",
+        ),
+    ] = (),
     json: JsonOption = False,
 ) -> int:
     """Train what is not done of a sweep; safe to repeat."""
     from raylottery.driver.run import run as conduct
+    from raylottery.driver.track import Tracking, open_trackers
     from raylottery.errors import UsageError
     from raylottery.spec import read_sweep
     from raylottery.store import Store
@@ -45,17 +53,20 @@ def run(
         raise UsageError("--inline trains in this process, --address on a cluster: give only one")
     spec = read_sweep(sweep, set_)
     opened = Store.open(store)
+    trackers = open_trackers(track, spec.name, opened)
     with render.watching(quiet=json) as watcher:
+        tracking = Tracking(watcher, trackers, opened)
         result = conduct(
             spec,
             opened,
-            watcher,
+            tracking,
             address=address,
             inline=inline,
             max_concurrent=max_concurrent,
             only_failed=only == "failed",
             replace=replace,
         )
+        tracked = tracking.finish(result.plan)
     ledger = result.ledger
     if json:
         render.json(
@@ -73,8 +84,19 @@ def run(
                 "worker_seconds": ledger.worker_s,
                 "training_seconds": ledger.training_s,
                 "overhead": ledger.overhead,
+                "tracked": [
+                    {"tracker": feed.tracker.name, "rounds": feed.count, "error": feed.error}
+                    for feed in tracked
+                ],
             }
         )
     else:
         render.finished(result, store)
+        for feed in tracked:
+            render.lines(f"{feed.tracker.name} has {feed.count} rounds: {feed.tracker.look}")
+            if feed.error is not None:
+                render.lines(
+                    f"{feed.tracker.name} did not take the others: {feed.error}. Run the same "
+                    f"command again when it does; no finished round is trained again"
+                )
     return result.exit_code

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from raylottery.cli import render
-from raylottery.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from raylottery.cli.options import DEFAULT_STORE, JobsOption, JsonOption, StoreOption
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from raylottery.driver.jobs import Job
+    from raylottery.driver.stored import Standing
+
+
+EVERY_S = 5.0
 
 
 def status(
@@ -15,57 +26,90 @@ def status(
     /,
     *,
     store: StoreOption = DEFAULT_STORE,
+    watch: Annotated[
+        bool, Parameter(help="Look again every 5 seconds, until nothing runs any more.")
+    ] = False,
+    address: JobsOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Show one sweep: arms by seeds, rounds done, first errors."""
-    from raylottery.driver.stored import stored_plan
+    """Show one sweep: arms by seeds, rounds done, what runs, time left, first errors."""
+    from raylottery.driver.stored import standing
+    from raylottery.errors import UsageError
     from raylottery.store import Store
 
-    plan = stored_plan(name, Store.existing(store))
-    states = {lineage.id: plan.state(lineage) for lineage in plan.lineages}
-    errors = {
-        lineage.id: plan.failures[plan.unfinished(lineage)[0].key][-1]["first_line"]
-        for lineage in plan.lineages
-        if states[lineage.id] == "failed"
-    }
-    if json:
-        render.json(
-            {
-                "sweep": name,
-                "rounds": len(plan.rounds),
-                "rounds_to_do": len(plan.todo),
-                "lineages": [
-                    {
-                        "arm": lineage.arm.id,
-                        "arm_label": lineage.arm.label,
-                        "seed": lineage.seed,
-                        "lineage": lineage.id,
-                        "state": states[lineage.id],
-                        "rounds": len(lineage.rounds),
-                        "rounds_to_do": len(plan.unfinished(lineage)),
-                        "error": errors.get(lineage.id),
-                    }
-                    for lineage in plan.lineages
-                ],
-            }
-        )
+    if watch and json:
+        raise UsageError("--watch draws a table again and again, --json prints once: give one")
+    opened = Store.existing(store)
+
+    def look() -> tuple[Standing, Sequence[Job]]:
+        now = standing(name, opened)
+        if address is None:
+            return now, ()
+        from raylottery.driver.jobs import Jobs
+
+        return now, Jobs(address).of(name, opened)
+
+    if watch:
+        now = watched(look)
     else:
-        render.grid(plan)
-        render.table(
-            [
-                {
-                    "lineage": line.id,
-                    "arm": line.arm.label,
-                    "seed": line.seed,
-                    "is": states[line.id],
-                }
-                for line in plan.lineages
-            ]
-        )
-        done = len(plan.rounds) - len(plan.todo)
-        render.lines(
-            f"{name}: {done} of {len(plan.rounds)} distinct rounds done",
-            *(f"{lineage} failed: {error}" for lineage, error in errors.items()),
-            *(["again: raylottery run SWEEP.yaml --only failed"] if errors else []),
-        )
-    return 1 if errors else 0
+        now, jobs = look()
+        if json:
+            render.json(as_json(now, jobs))
+        else:
+            render.standing(now, jobs)
+    return 1 if any(now.error(lineage) for lineage in now.plan.lineages) else 0
+
+
+def watched(look: Callable[[], tuple[Standing, Sequence[Job]]]) -> Standing:
+    """Show how a sweep stands until it stands still; its last standing."""
+    while True:
+        now, jobs = look()
+        if not now.under_way or render.redrawn():
+            render.standing(now, jobs)
+        else:
+            render.lines(render.stand(now))
+        if not now.under_way:
+            return now
+        time.sleep(EVERY_S)
+
+
+def as_json(now: Standing, jobs: Sequence[Job]) -> dict:
+    plan = now.plan
+    return {
+        "sweep": plan.sweep.name,
+        "rounds": len(plan.rounds),
+        "rounds_to_do": len(plan.todo),
+        "eta_seconds": now.eta_s,
+        "runs": [
+            {
+                "run": run.run,
+                "place": run.place,
+                "job": run.job,
+                "host": run.holder.host,
+                "pid": run.holder.pid,
+                "began": run.began,
+                "heard_of_at": run.at,
+                "seems_alive": run.seems_alive,
+                "rounds_trained": run.trained,
+            }
+            for run in now.runs
+        ],
+        "waiting": [
+            {"job": one.job, "address": one.address, "at": one.at, "refused": one.refused}
+            for one in now.waiting
+        ],
+        "jobs": [{"job": job.id, "status": job.status, "message": job.message} for job in jobs],
+        "lineages": [
+            {
+                "arm": lineage.arm.id,
+                "arm_label": lineage.arm.label,
+                "seed": lineage.seed,
+                "lineage": lineage.id,
+                "state": plan.state(lineage),
+                "rounds": len(lineage.rounds),
+                "rounds_to_do": len(plan.unfinished(lineage)),
+                "error": now.error(lineage),
+            }
+            for lineage in plan.lineages
+        ],
+    }

@@ -33,7 +33,7 @@ class Gatherer:
 
     def open(self) -> None:
         """Say what the sweep is, and who trains it, before anything of it is trained."""
-        self._describe()
+        self.describe()
         about = json.dumps(provenance(), indent=2) + "\n"
         self.store.files.write(layout.provenance(self.name), about.encode())
 
@@ -53,14 +53,15 @@ class Gatherer:
 
     def write_all(self) -> None:
         """All tables, as the store has the rounds now."""
-        self._describe()
+        self.describe()
         self.write_rounds()
         lineages = self.plan.lineages
         self._write("curves", tables.build_curves(self.store, self.name, lineages, self.records))
         self._write("layers", tables.build_layers(self.store, self.name, lineages, self.records))
         self._write("failures", tables.build_failures(self.store, self.name, lineages))
 
-    def _describe(self) -> None:
+    def describe(self) -> None:
+        """What the sweep is: enough for others to list it and to count what is done of it."""
         spec = dump_sweep(self.plan.sweep).encode()
         self.store.files.write_if_changed(layout.sweep_file(self.name), spec)
         self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))

@@ -8,7 +8,8 @@ that are not on this machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -67,6 +68,12 @@ class Plan:
         return "begun" if len(left) < len(lineage.rounds) else "to do"
 
     @property
+    def arms_to_train(self) -> tuple[Arm, ...]:
+        """The arms that have rounds to do."""
+        arms = {line.arm.id: line.arm for line in self.lineages if self.unfinished(line)}
+        return tuple(arms.values())
+
+    @property
     def shared(self) -> int:
         """Trainings saved because several lineages have a round in common."""
         return sum(len(lineage.rounds) for lineage in self.lineages) - len(self.rounds)
@@ -88,32 +95,50 @@ def make_plan(sweep: Sweep, store: Store | None) -> Plan:
 
 def inspect(plan: Plan) -> dict[str, Survey]:
     """The networks of the arms that have rounds to do, by arm; UsageError refuses the sweep."""
-    arms = {line.arm.id: line.arm for line in plan.lineages if plan.unfinished(line)}
-    known: dict[str, Survey] = {}
+    from raylottery.trainers.survey import refuse_too_deep  # loads torch
+
+    surveys: dict[str, Survey] = {}
+    pruned: set[str] = set()
     found = {}
-    for arm in arms.values():
-        asked = arm.study.model_dump_json(include={"trainer", "prune"})
-        if asked not in known:
-            known[asked] = looked_at(arm, plan.sweep)
-        found[arm.id] = known[asked]
+    for arm in plan.arms_to_train:
+        with told_of(arm, plan.sweep):
+            net = network(arm.study)
+            if net not in surveys:
+                surveys[net] = looked_at(arm.study)
+            found[arm.id] = surveys[net]
+            how = net + arm.study.prune.model_dump_json()
+            if how not in pruned:
+                refuse_too_deep(arm.study, found[arm.id])
+                pruned.add(how)
     return found
 
 
-def looked_at(arm: Arm, sweep: Sweep) -> Survey:
-    """The network of an arm, as it would be trained and pruned."""
-    from raylottery.trainers.classifier.packed import refuse_missing
-    from raylottery.trainers.survey import refuse_too_deep, survey  # loads torch
+def network(study: Sweep) -> str:
+    """What a study's network follows from: arms may have many settings, and few networks."""
+    fields = {"model", "dataset", "examples"} if study.trainer.kind == "classifier" else None
+    trainer = study.trainer.model_dump_json(include=fields)
+    return trainer + study.prune.model_dump_json(include={"biases", "exclude"})
 
-    trainer = arm.study.trainer
+
+def looked_at(study: Sweep) -> Survey:
+    """A study's network, and whether its data are here."""
+    from raylottery.trainers.classifier.packed import refuse_missing
+    from raylottery.trainers.survey import survey  # loads torch
+
+    found = survey(study)
+    if isinstance(study.trainer, ClassifierTrainer):
+        refuse_missing(study.trainer.dataset, study.trainer.size)
+    return found
+
+
+@contextmanager
+def told_of(arm: Arm, sweep: Sweep) -> Generator[None]:
+    """Says of a refusal which sweep and arm it is about."""
     try:
-        found = survey(arm.study)
-        refuse_too_deep(arm.study, found)
-        if isinstance(trainer, ClassifierTrainer):
-            refuse_missing(trainer.dataset, trainer.size)
+        yield
     except UsageError as error:
         of_arm = f" (arm {arm.label})" if sweep.axes else ""
         raise UsageError(f"{sweep.name}: {error}{of_arm}") from error
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,17 +2,23 @@
 
 A lineage is ready when nobody is training its next round. Among those that are ready the one
 whose next round most others wait for comes first: so the dense networks of all seeds are trained
-at once, each by one lineage, and no worker waits for another's while there is other work. A
-lineage that meets a round leased by another driver steps back and is tried again later.
+at once, each by one lineage, and no worker waits for another's while there is other work. When a
+lineage meets a round leased by another driver it steps back, and those that need this round wait
+until it is done or given up there.
+
+Nothing here goes through all lineages, but for the start: sweeps may have a hundred thousand.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from heapq import heappop, heappush, heapreplace
+from itertools import count
 
 from raylottery.driver.plan import Plan
+from raylottery.driver.resources import bundles
 from raylottery.spec import Lineage
 
 
@@ -35,40 +41,90 @@ class WorkQueue:
     ):
         self._look = look
         self._clock = clock
-        self._left = {
-            lineage.id: [round.key for round in plan.unfinished(lineage)]
-            for lineage in plan.lineages
-            if only is None or lineage.id in only
+        only = None if only is None else set(only)
+        self._lineages = {
+            lineage.id: lineage for lineage in plan.lineages if only is None or lineage.id in only
         }
-        self._lineages = {lineage.id: lineage for lineage in plan.lineages}
-        self._waiting = [id for id, keys in self._left.items() if keys]
-        self._running: dict[str, set[str]] = {}
-        self._looks: dict[str, tuple[float, float]] = {}
+        self._left = {
+            id: [round.key for round in plan.unfinished(lineage)]
+            for id, lineage in self._lineages.items()
+        }
+        self._needing: dict[str, list[str]] = defaultdict(list)
+        """By round, the lineages that have it left."""
+        self._places = count()
+        self._waiting: dict[str, int] = {}
+        """By lineage that waits, its place: of equals the first comes first."""
+        self._ahead: dict[str, set[str]] = defaultdict(set)
+        """By round, the waiting lineages whose next it is."""
+        self._running: set[str] = set()
+        self._claims: Counter[str] = Counter()
+        """By round, how many running lineages have it left."""
+        self._held: dict[str, tuple[float, float]] = {}
+        """Rounds that someone else trains: when to look next, and how long that was waited for."""
+        requests = {line.arm.id: str(bundles(line.arm.study)) for line in self._lineages.values()}
+        self._request = {id: requests[line.arm.id] for id, line in self._lineages.items()}
+        self._lines: dict[str, list[tuple[int, int, str]]] = {
+            name: [] for name in requests.values()
+        }
+        """By what is asked for, a heap of who may be next: minus how many want its round, its
+        place, the lineage.
+
+        Every lineage that is ready stands in one, with no fewer than want its round now. Others
+        do not matter: what is out of date is mended or dropped when it comes to the front.
+        """
         self._failed_keys: set[str] = set()
         self.doomed: list[Lineage] = []
         """Lineages given up unstarted, because a round they share failed in another."""
         self.stopped = False
         """Set to hand out nothing more."""
+        for id, keys in self._left.items():
+            for key in keys:
+                self._needing[key].append(id)
+            if keys:
+                self._waiting[id] = next(self._places)
+                self._ahead[keys[0]].add(id)
+        for key in list(self._ahead):
+            self._line_up(key)
 
-    def next(self) -> Lineage | None:
-        """A lineage to start now, or None: all is handed out, or must wait for what is running."""
+    def lineages(self) -> list[Lineage]:
+        """Those that are neither done nor handed out."""
+        return [self._lineages[id] for id in self._waiting]
+
+    def next(self, wanted: Callable[[Lineage], bool] = lambda lineage: True) -> Lineage | None:
+        """A lineage to start now, one that is `wanted`.
+
+        None if there is none: all is handed out, or must wait for what is running. `wanted` is
+        asked of one lineage, and answers for all that ask for the same resources.
+        """
         if self.stopped:
             return None
-        self._look_at_the_busy()
-        self._give_up_doomed()
-        claimed = set().union(*self._running.values())
-        ready = [
-            id
-            for id in self._waiting
-            if self._left[id][0] not in claimed and id not in self._looks
-        ]
+        self._look_at_the_held()
+        fronts = [line[0] for line in self._lines.values() if self._settled(line)]
+        ready = [front for front in fronts if wanted(self._lineages[front[2]])]
         if not ready:
             return None
-        wanted = Counter(self._left[id][0] for id in self._waiting)
-        chosen = max(ready, key=lambda id: wanted[self._left[id][0]])
-        self._waiting.remove(chosen)
-        self._running[chosen] = set(self._left[chosen])
+        _, _, chosen = min(ready)
+        self._leave(chosen)
+        self._running.add(chosen)
+        self._claims.update(self._left[chosen])
         return self._lineages[chosen]
+
+    def _settled(self, line: list[tuple[int, int, str]]) -> bool:
+        """Whether anybody in a line is ready; who is first of them stands at its front then."""
+        while line:
+            wants, place, id = line[0]
+            if self._waiting.get(id) != place or self._is_taken(self._left[id][0]):
+                heappop(line)  # gone, or it lines up again when its round is free
+                continue
+            now = -len(self._ahead[self._left[id][0]])
+            if wants == now:
+                return True
+            heapreplace(line, (now, place, id))
+        return False
+
+    def _is_taken(self, key: str) -> bool:
+        """Whether someone trains a round, or will soon, here or elsewhere."""
+        return self._claims[key] > 0 or key in self._held
 
     def left(self, lineage: Lineage) -> tuple[str, ...]:
         """The rounds of a lineage that are not done, as far as the queue knows."""
@@ -81,48 +137,73 @@ class WorkQueue:
 
     def round_done(self, key: str) -> None:
         """A round was committed: nobody has to train it any more."""
-        for keys in self._left.values():
-            if key in keys:
-                keys.remove(key)
-        for claims in self._running.values():
-            claims.discard(key)
-        self._waiting = [id for id in self._waiting if self._left[id]]
+        self._held.pop(key, None)
+        self._claims.pop(key, None)
+        for id in self._needing.pop(key, ()):
+            self._left[id].remove(key)
+        following = set()
+        for id in self._ahead.pop(key, ()):
+            if keys := self._left[id]:
+                self._ahead[keys[0]].add(id)
+                following.add(keys[0])
+            else:
+                del self._waiting[id]
+        for key in following:
+            self._line_up(key)
 
     def finished(self, lineage: Lineage) -> None:
         """A lineage ended, whether it got to its last round or was told to stop."""
-        self._running.pop(lineage.id, None)
+        if lineage.id in self._running:
+            self._running.remove(lineage.id)
+            self._claims.subtract(self._left[lineage.id])
+            for key in self._left[lineage.id]:
+                self._line_up(key)
 
     def busy(self, lineage: Lineage) -> None:
         """A lineage stepped back from a round that someone else is training."""
         self.finished(lineage)
-        if self._left[lineage.id]:
-            self._waiting.append(lineage.id)
-            self._looks[lineage.id] = (self._clock() + LOOK_AFTER_S, LOOK_AFTER_S)
+        if keys := self._left[lineage.id]:
+            self._held[keys[0]] = (self._clock() + LOOK_AFTER_S, LOOK_AFTER_S)
+            self._waiting[lineage.id] = next(self._places)
+            self._ahead[keys[0]].add(lineage.id)
 
     def failed(self, lineage: Lineage, key: str | None) -> None:
         """A lineage failed for good; at a round, so does every other that needs that round."""
-        self.finished(lineage)
         if key is not None:
             self._failed_keys.add(key)
+            self._line_up(key)
+        self.finished(lineage)
 
-    def _look_at_the_busy(self) -> None:
+    def _line_up(self, key: str) -> None:
+        """The lineages whose next round this is may go on, or, if it failed, are given up."""
+        waiting = self._ahead.get(key, set())
+        if key in self._failed_keys:
+            for id in sorted(waiting, key=self._waiting.__getitem__):
+                self._leave(id)
+                self.doomed.append(self._lineages[id])
+        for id in waiting:
+            heappush(self._lines[self._request[id]], (-len(waiting), self._waiting[id], id))
+
+    def _leave(self, id: str) -> None:
+        """A lineage waits no more."""
+        del self._waiting[id]
+        key = self._left[id][0]
+        self._ahead[key].remove(id)
+        if not self._ahead[key]:
+            del self._ahead[key]
+
+    def _look_at_the_held(self) -> None:
         """See, less and less often, whether what others were training is done or given up."""
         now = self._clock()
-        for id, (due, wait) in list(self._looks.items()):
-            if not self._left[id]:
-                del self._looks[id]
-            elif due <= now:
-                key = self._left[id][0]
-                match self._look(key):
-                    case "held":
-                        longer = min(2 * wait, LOOK_AT_MOST_EVERY_S)
-                        self._looks[id] = (now + longer, longer)
-                    case "done":
-                        self.round_done(key)
-                    case "free":
-                        del self._looks[id]
-
-    def _give_up_doomed(self) -> None:
-        doomed = [id for id in self._waiting if self._left[id][0] in self._failed_keys]
-        self._waiting = [id for id in self._waiting if id not in set(doomed)]
-        self.doomed += [self._lineages[id] for id in doomed]
+        for key, (due, wait) in list(self._held.items()):
+            if due > now:
+                continue
+            match self._look(key):
+                case "held":
+                    longer = min(2 * wait, LOOK_AT_MOST_EVERY_S)
+                    self._held[key] = (now + longer, longer)
+                case "done":
+                    self.round_done(key)
+                case "free":
+                    del self._held[key]
+                    self._line_up(key)

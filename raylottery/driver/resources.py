@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from raylottery.errors import UsageError
-from raylottery.spec import Sweep
+from raylottery.spec import Arm, Sweep
+
+
+TYPE = "accelerator_type:"
+"""How Ray begins the resource that marks a machine by its kind of accelerator."""
+A_BIT = 0.001
+"""What Ray itself takes of that mark: it says where to run, and is never used up."""
 
 
 def bundles(study: Sweep) -> list[dict[str, float]]:
     """A trial's request in Ray's words: for its own process, then for each that it starts."""
     resources, trainer = study.resources, study.trainer
-    own = {"CPU": resources.cpus, "GPU": resources.gpus}
+    kind = {} if resources.accelerator is None else {TYPE + resources.accelerator: A_BIT}
+    own = {"CPU": resources.cpus, "GPU": resources.gpus, **kind, **resources.custom}
     if trainer.kind != "dqn":
         return [given(own)]
-    learner = {"CPU": 1.0, "GPU": 0.0}
+    learner = {"CPU": 1.0, "GPU": 0.0, **kind}
     if trainer.learners:  # the GPUs are theirs, then
         own, learner = own | {"GPU": 0.0}, learner | {"GPU": resources.gpus / trainer.learners}
     others = [{"CPU": 1.0}] * trainer.runners + [learner] * trainer.learners
@@ -37,33 +45,112 @@ def request(study: Sweep) -> dict[str, float]:
 
 def seats(study: Sweep, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many such trials the nodes hold at once, each on one node; refused if none ever fits."""
+    total = room(study, nodes)
+    if total == 0:
+        raise UsageError(missing(request(study), nodes))
+    return total
+
+
+def room(study: Sweep, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many such trials the nodes hold at once, each on one node."""
     wanted = request(study)
-    total = sum(
+    return sum(
         min(fit(node.get(name, 0.0), amount) for name, amount in wanted.items()) for node in nodes
     )
-    if total == 0:
-        raise UsageError(missing(wanted, nodes))
-    return total
 
 
 def fit(available: float, amount: float) -> int:
     return math.floor(available / amount + 1e-9)
 
 
+@dataclass(frozen=True)
+class Place:
+    """What the trials of one arm ask for, and what a cluster has for them."""
+
+    arm: Arm
+    asks: dict[str, float]
+    at_once: int
+    refusal: str | None
+    """Why no trial of it could ever start, if that is so."""
+
+
+def places(arms: Iterable[Arm], nodes: Sequence[Mapping[str, float]]) -> list[Place]:
+    """Whether, and how often at a time, each arm's trials fit."""
+    found = []
+    for arm in arms:
+        asks, at_once = request(arm.study), room(arm.study, nodes)
+        refusal = None if at_once else missing(asks, nodes)
+        found.append(Place(arm, asks, at_once, refusal))
+    return found
+
+
+def refuse_unplaced(found: Iterable[Place]) -> None:
+    """Refuse a plan of which some arm could never start."""
+    for place in found:
+        if place.refusal is not None:
+            raise UsageError(f"{place.refusal} (arm {place.arm.label})")
+
+
 def missing(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
     """What is asked for, what there is, and what to do."""
-    name, amount = next(
-        (
-            (name, amount)
-            for name, amount in wanted.items()
-            if not any(node.get(name, 0.0) >= amount for node in nodes)
-        ),
-        ("CPU", wanted["CPU"]),
+    lacking = (
+        name
+        for name, amount in wanted.items()
+        if not any(fit(node.get(name, 0.0), amount) for node in nodes)
     )
+    name = next(lacking, None)
+    if name is None:
+        return scattered(wanted, nodes)
     most = max((node.get(name, 0.0) for node in nodes), default=0.0)
-    field = {"CPU": "cpus", "GPU": "gpus"}[name]
+    field = field_of(name)
+    if name.startswith(TYPE):
+        kinds = sorted({word.removeprefix(TYPE) for node in nodes for word in kinds_of(node)})
+        here = f"none here has one; there is {', '.join(kinds) or 'no accelerator at all'}"
+        return (
+            f"{field}: each trial asks for a machine with {name.removeprefix(TYPE)}, but {here}. "
+            f"{NEVER} Ask for another (--set {field}={kinds[0] if kinds else 'null'}) {ELSEWHERE}"
+        )
+    less = {"CPU": "1", "GPU": "0"}.get(name) or (f"{most:g}" if most else None)
+    mend = f"--set {field}={less}" if less else "--set resources.custom={}"
     return (
-        f"resources.{field}: each trial asks for {amount:g} {name}, but the largest node here has "
-        f"{most:g}. No trial could ever start. Ask for less (--set resources.{field}="
-        f"{0 if name == 'GPU' else 1}) or give --address of a cluster that has it"
+        f"{field}: each trial asks for {wanted[name]:g} {name}, but the largest node here has "
+        f"{most:g}. {NEVER} Ask for less ({mend}) {ELSEWHERE}"
     )
+
+
+NEVER = "No trial could ever start."
+ELSEWHERE = "or give --address of a cluster that has it"
+
+
+def scattered(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
+    """The same, where each thing that is asked for is somewhere, but no node has all of it."""
+    nearest = max(
+        nodes, key=lambda node: sum(node.get(name, 0.0) >= wanted[name] for name in wanted)
+    )
+    name = next(name for name in wanted if not fit(nearest.get(name, 0.0), wanted[name]))
+    return (
+        f"{field_of(name)}: each trial asks for {in_words(wanted)} on one machine, but no node "
+        f"here has all of it: the nearest has {in_words({n: nearest.get(n, 0.0) for n in wanted})}"
+        f". {NEVER} Ask for less {ELSEWHERE}"
+    )
+
+
+def field_of(name: str) -> str:
+    """The field of a sweep file that asks for one of Ray's resources."""
+    if name.startswith(TYPE):
+        return "resources.accelerator"
+    return {"CPU": "resources.cpus", "GPU": "resources.gpus"}.get(name, f"resources.custom.{name}")
+
+
+def kinds_of(node: Mapping[str, float]) -> list[str]:
+    return [name for name in node if name.startswith(TYPE)]
+
+
+def in_words(amounts: Mapping[str, float]) -> str:
+    """Amounts for people: `1 CPU, 0.5 GPU, A100`."""
+    plain = [f"{amount:g} {name}" for name, amount in amounts.items() if not name.startswith(TYPE)]
+    kinds = [
+        name.removeprefix(TYPE) if amounts[name] else f"no {name.removeprefix(TYPE)}"
+        for name in kinds_of(amounts)
+    ]
+    return ", ".join([*plain, *kinds])

@@ -1,12 +1,13 @@
 """`run`: a plan minus what is done, on Ray or in this process; safe to repeat.
 
 An interrupt once (Ctrl-C) lets every running round finish, starts nothing more and writes the
-tables; a second one stops at once. Either way no finished round is lost, and the next run goes on
-from there.
+tables; a second one stops at once. `raylottery cancel` does the same through the store. Either way
+no finished round is lost, and the next run goes on from there.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import threading
@@ -18,9 +19,11 @@ from datetime import UTC, datetime
 from raylottery.driver.cluster import connected, nodes
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.inline import run_inline
+from raylottery.driver.live import How, Live, Pulse, as_a_job
+from raylottery.driver.machines import may_grow, refuse_blind_machines
 from raylottery.driver.plan import inspect, make_plan
 from raylottery.driver.queue import WorkQueue
-from raylottery.driver.resources import seats
+from raylottery.driver.resources import places, refuse_unplaced, seats
 from raylottery.driver.trial import Task
 from raylottery.driver.watch import Ledger, Result, Watcher
 from raylottery.errors import UsageError
@@ -42,52 +45,68 @@ def run(
 ) -> Result:
     """Train what the store does not have of a sweep, and write the sweep's tables."""
     begun = time.monotonic()
-    if not replace:
-        refuse_another_study(sweep, store)
-    plan = make_plan(sweep, store)
-    only = [line.id for line in plan.lineages if plan.state(line) == "failed"]
-    queue = WorkQueue(plan, store.look, only if only_failed else None)
-    gatherer = Gatherer(plan, store)
-    conductor = Conductor(queue, gatherer, watcher)
-    if queue.drained:
-        gatherer.write_all()
-        return conductor.result(sweep, begun)
-    inspect(plan)
+    with as_a_job(store, sweep.name):
+        if not replace:
+            refuse_another_study(sweep, store)
+        plan = make_plan(sweep, store)
+        only = [line.id for line in plan.lineages if plan.state(line) == "failed"]
+        queue = WorkQueue(plan, store.look, only if only_failed else None)
+        gatherer = Gatherer(plan, store)
+        conductor = Conductor(queue, gatherer, watcher)
+        if queue.drained:
+            gatherer.write_all()
+            return conductor.result(sweep, begun)
+        inspect(plan)
 
-    def task_of(lineage: Lineage) -> Task:
-        trunk = lineage.rounds[0].key
-        wanted = {trunk: plan.extents.get(trunk, ())}
-        return Task(
-            sweep=sweep.name,
-            store=store.uri,
-            lineage=lineage,
-            extents=wanted,
-            run=conductor.run,
-        )
+        def task_of(lineage: Lineage) -> Task:
+            trunk = lineage.rounds[0].key
+            wanted = {trunk: plan.extents.get(trunk, ())}
+            return Task(
+                sweep=sweep.name,
+                store=store.uri,
+                lineage=lineage,
+                extents=wanted,
+                run=conductor.run,
+            )
 
-    hooks = (conductor.on_start, conductor.on_signal, conductor.on_tick)
-    asked = [line.arm.study for line in plan.lineages if plan.unfinished(line)]
-    if inline:
-        for study in asked:
-            seats(study, [this_machine()])
-        gatherer.open()
-        watcher.opened(plan, 1, "this process")
-        # RLlib is no engine without a Ray around it, be it one that nobody else uses.
-        stands_on_ray = any(study.trainer.engine == "rllib" for study in asked)
-        around = connected(None) if stands_on_ray else nullcontext()
-        with around, conductor.interruptible():
-            run_inline(queue, task_of, sweep.retries, *hooks)
-    else:
-        with connected(address):
-            at_once = min(seats(study, nodes()) for study in asked)
+        hooks = (conductor.on_start, conductor.on_signal, conductor.on_tick)
+        asked = [line.arm.study for line in plan.lineages if plan.unfinished(line)]
+        if inline:
+            for study in asked:
+                seats(study, [this_machine()])
             gatherer.open()
-            place = f"the Ray cluster at {address}" if address else "a local Ray"
-            watcher.opened(plan, min(at_once, max_concurrent or at_once), place)
-            from raylottery.driver.tune import run_tune  # loads ray, once its environment is set
+            watcher.opened(plan, 1, "this process")
+            # RLlib is no engine without a Ray around it, be it one that nobody else uses.
+            stands_on_ray = any(study.trainer.engine == "rllib" for study in asked)
+            around = connected(None) if stands_on_ray else nullcontext()
+            with around, conductor.interruptible("this process"):
+                run_inline(queue, task_of, sweep.retries, *hooks)
+        else:
+            with connected(address):
+                found = places(plan.arms_to_train, nodes())
+                if not may_grow():
+                    refuse_unplaced(found)
+                gatherer.open()
+                if address:
+                    refuse_blind_machines(store, sweep.name)
+                place = where(address)
+                at_once = max(1, min(each.at_once for each in found))
+                missing = next((each.refusal for each in found if each.refusal), None)
+                note = f" (until it has grown: {missing})" if missing else ""
+                watcher.opened(plan, min(at_once, max_concurrent or at_once), place + note)
+                # It loads Ray, once Ray's environment is set.
+                from raylottery.driver.tune import run_tune
 
-            with conductor.interruptible():
-                run_tune(queue, task_of, sweep.retries, max_concurrent, *hooks)
-    return conductor.result(sweep, begun)
+                with conductor.interruptible(place):
+                    run_tune(queue, task_of, sweep.retries, max_concurrent, *hooks)
+        return conductor.result(sweep, begun)
+
+
+def where(address: str | None) -> str:
+    """What a run trains on, for people."""
+    if address is None:
+        return "a local Ray"
+    return "this machine's Ray cluster" if address == "auto" else f"the Ray cluster at {address}"
 
 
 def this_machine() -> dict[str, float]:
@@ -182,9 +201,19 @@ class Conductor:
         self.gatherer.tick()
         self.watcher.tick()
 
+    def cancelled(self, how: How) -> None:
+        """Do what one Ctrl-C does, or two; called by another thread, which sees a request."""
+        wanted = 1 if how == "round" else 2
+        if self.interrupts < wanted:
+            self.interrupts = wanted - 1
+            os.kill(os.getpid(), signal.SIGINT)
+
     @contextmanager
-    def interruptible(self) -> Generator[None]:
-        """Count interrupts: the first lets what runs finish its round, the second is raised."""
+    def interruptible(self, place: str) -> Generator[None]:
+        """Count interrupts: the first lets what runs finish its round, the second is raised.
+
+        Meanwhile the store shows that the run lives, at `place`.
+        """
         # A thread of its own may wait for whatever the interrupted line holds, a handler may not.
         stopping = threading.Thread(target=self.stop)
 
@@ -194,9 +223,12 @@ class Conductor:
                 raise KeyboardInterrupt
             stopping.start()
 
+        live = Live.this_process(self.gatherer.name, self.run, place)
+        trained = self.ledger.trained
         before = signal.signal(signal.SIGINT, interrupt)
         try:
-            yield
+            with Pulse(self.store.files, live, lambda: len(trained), self.cancelled):
+                yield
         except KeyboardInterrupt:
             self.interrupts = max(2, self.interrupts)
         finally:

@@ -1,19 +1,93 @@
-"""Sweeps as the store remembers them."""
+"""Sweeps as the store remembers them: what they are, how they stand, what they logged."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from raylottery.driver.live import Letter, Live, letters, live_runs
 from raylottery.driver.plan import Plan, make_plan
 from raylottery.errors import NotFoundError, did_you_mean
-from raylottery.spec import parse_sweep
+from raylottery.spec import Lineage, parse_sweep
 from raylottery.store import Store, layout
 
 
 def stored_plan(name: str, store: Store) -> Plan:
     """The plan of a sweep that was run before, from its own folder."""
+    refuse_unknown(name, store)
+    path = layout.sweep_file(name)
+    sweep = parse_sweep(store.files.read(path).decode(), file=f"{store.uri}/{path}")
+    return make_plan(sweep, store)
+
+
+def refuse_unknown(name: str, store: Store) -> None:
     names = store.sweeps()
     if name not in names:
         hint = did_you_mean(name, names) or "It has none yet."
         raise NotFoundError(f"no sweep {name!r} in {store.uri}. {hint}")
-    path = layout.sweep_file(name)
-    sweep = parse_sweep(store.files.read(path).decode(), file=f"{store.uri}/{path}")
-    return make_plan(sweep, store)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A sweep as a whole, at one moment."""
+
+    plan: Plan
+    runs: Sequence[Live]
+    """Those that live, or were killed and left their file behind."""
+    waiting: Sequence[Letter]
+    """Jobs that were handed in and have not begun, or were refused."""
+
+    @cached_property
+    def alive(self) -> list[Live]:
+        return [run for run in self.runs if run.seems_alive]
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything is trained, or will be without anybody's doing."""
+        return bool(self.alive) or any(not letter.refused for letter in self.waiting)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until all is done at the pace of the runs so far; None where none has one."""
+        rate = sum(run.rate for run in self.alive)
+        return len(self.plan.todo) / rate if rate else None
+
+    def error(self, lineage: Lineage) -> str | None:
+        """What a failed lineage failed with last."""
+        if self.plan.state(lineage) != "failed":
+            return None
+        return self.plan.failures[self.plan.unfinished(lineage)[0].key][-1]["first_line"]
+
+
+def standing(name: str, store: Store) -> Standing:
+    """How a sweep stands, from the store alone."""
+    plan = stored_plan(name, store)
+    runs = live_runs(store, name)
+    begun = {run.job for run in runs}
+    return Standing(plan, runs, [one for one in letters(store, name) if one.job not in begun])
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a lineage, or whoever trained it, had to say."""
+
+    lineage: Lineage
+    state: str
+    text: str
+
+
+def logs(name: str, store: Store, *, lineage: str = "", only_failed: bool = False) -> list[Log]:
+    """The logs of a sweep's lineages; `lineage` is the beginning of an id."""
+    plan = stored_plan(name, store)
+    found = []
+    for line in plan.lineages:
+        state = plan.state(line)
+        if line.id.startswith(lineage) and (state == "failed" or not only_failed):
+            path = layout.log(name, line.id)
+            text = store.files.read(path).decode() if store.files.exists(path) else ""
+            found.append(Log(line, state, text))
+    if lineage and not any(line.id.startswith(lineage) for line in plan.lineages):
+        hint = did_you_mean(lineage, [line.id for line in plan.lineages])
+        raise NotFoundError(f"no lineage of {name!r} begins with {lineage!r}. {hint}")
+    return found

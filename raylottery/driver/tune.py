@@ -2,13 +2,16 @@
 truth.
 
 Tune asks the queue for the next lineage whenever it has room for one, so what is started always
-follows from what is finished. Nothing is ever restored from Tune's own files, which go into a
-temporary folder; what Tune would pickle into them is left out.
+follows from what is finished. It may have one waiting for each kind of place, so that a lineage
+that waits for a GPU keeps no other from a CPU. Nothing is ever restored from Tune's own files,
+which go into a temporary folder; what Tune would pickle into them is left out.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 
@@ -18,7 +21,7 @@ from ray.tune.search import Searcher
 from raylottery.driver.queue import WorkQueue
 from raylottery.driver.resources import bundles
 from raylottery.driver.trial import Task, train
-from raylottery.spec import Lineage
+from raylottery.spec import Lineage, Sweep
 
 
 QUIET = ("ray.tune", "ray.train", "ray._common.deprecation")
@@ -37,7 +40,8 @@ def run_tune(
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by our own lines
     asker = Asker(queue, task_of)
-    listener = Listener(asker.lineages, on_start, on_signal, on_tick)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(len({*asker.kinds.values()}))
+    listener = Listener(asker, on_start, on_signal, on_tick)
     with tempfile.TemporaryDirectory(prefix="raylottery-") as scratch:
         tune.Tuner(
             tune.with_resources(
@@ -76,14 +80,25 @@ class Asker(Searcher):
         self.task_of = task_of
         self.lineages: dict[str, Lineage] = {}
         """Trials by Tune's ids."""
+        self.kinds = {line.arm.id: kind(line.arm.study) for line in queue.lineages()}
+        """By arm."""
+        self.waiting: dict[str, str] = {}
+        """Kinds of the trials that have no place yet."""
 
     def suggest(self, trial_id: str):
-        lineage = self.queue.next()
+        waiting = set(self.waiting.values())
+        lineage = self.queue.next(lambda lineage: self.kinds[lineage.arm.id] not in waiting)
         if lineage is None:
             return Searcher.FINISHED if self.queue.drained else None
         self.lineages[trial_id] = lineage
+        self.waiting[trial_id] = self.kinds[lineage.arm.id]
         config = self.task_of(lineage).to_json()
         return {**config, "bundles": bundles(lineage.arm.study)}
+
+    def placed(self, trial_id: str) -> Lineage:
+        """A trial waits no more: the lineage that it trains."""
+        self.waiting.pop(trial_id, None)
+        return self.lineages[trial_id]
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False):
         """The listener hears of it with the trial at hand."""
@@ -98,30 +113,35 @@ class Asker(Searcher):
         return {}
 
 
+def kind(study: Sweep) -> str:
+    """What a trial asks for, as a word: equal for those that fit the same places."""
+    return json.dumps(bundles(study), sort_keys=True)
+
+
 class Listener(tune.Callback):
     """Passes on what trials report."""
 
     def __init__(
         self,
-        lineages: Mapping[str, Lineage],
+        asker: Asker,
         on_start: Callable[[Lineage], None],
         on_signal: Callable[[Lineage, Mapping], None],
         on_tick: Callable[[], None],
     ):
-        self.lineages = lineages
+        self.asker = asker
         self.on_start = on_start
         self.on_signal = on_signal
         self.on_tick = on_tick
 
     def on_trial_start(self, iteration, trials, trial, **info):
-        self.on_start(self.lineages[trial.trial_id])
+        self.on_start(self.asker.placed(trial.trial_id))
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
-        self.on_signal(self.lineages[trial.trial_id], result)
+        self.on_signal(self.asker.placed(trial.trial_id), result)
 
     def on_trial_error(self, iteration, trials, trial, **info):
         lines = (trial.get_error() or "its worker was lost").strip().splitlines()
-        self.on_signal(self.lineages[trial.trial_id], {"event": "failed", "error": lines[-1]})
+        self.on_signal(self.asker.placed(trial.trial_id), {"event": "failed", "error": lines[-1]})
 
     def on_step_end(self, iteration, trials, **info):
         self.on_tick()

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
+from raylottery.errors import did_you_mean
+from raylottery.spec.accelerators import ACCELERATORS
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen
-from raylottery.spec.problems import StrictModel, shown
+from raylottery.spec.problems import Problem, Problems, StrictModel, shown
 
 
 MAX_ROUNDS = 1000
@@ -193,6 +195,12 @@ class Resources(StrictModel):
     """CPU cores."""
     gpus: float = Field(0.0, ge=0)
     """GPUs; below 1, trials share one."""
+    accelerator: str | None = Field(
+        None, json_schema_extra={"anyOf": [{"enum": [*ACCELERATORS]}, {"type": "null"}]}
+    )
+    """Kind of accelerator that the trial's machine must have, by Ray's name, such as A100."""
+    custom: dict[str, float] = Field(default_factory=dict)
+    """Amounts of other resources that the cluster has, by their names, such as {lab: 0.01}."""
 
     @field_validator("gpus")
     @classmethod
@@ -203,3 +211,56 @@ class Resources(StrictModel):
                 f"say {int(gpus)} or {int(gpus) + 1}."
             )
         return gpus
+
+    @field_validator("accelerator")
+    @classmethod
+    def _known_to_ray(cls, accelerator: str | None) -> str | None:
+        if accelerator is not None and accelerator not in ACCELERATORS:
+            same = [kind for kind in ACCELERATORS if kind.lower() == accelerator.lower()]
+            raise ValueError(
+                f"no kind that Ray knows: {shown(accelerator)}. "
+                f"{did_you_mean(accelerator, same or ACCELERATORS)}"
+            )
+        return accelerator
+
+    @field_validator("custom")
+    @classmethod
+    def _amounts(cls, custom: dict[str, float]) -> dict[str, float]:
+        faults = [
+            Problem((name,), text)
+            for name, amount in custom.items()
+            if (text := _misused(name, amount))
+        ]
+        if faults:
+            raise Problems(faults)
+        return custom
+
+
+FINEST = 0.0001
+"""The smallest part of a resource that Ray tells from nothing."""
+ELSEWHERE = {
+    "CPU": "say resources.cpus",
+    "GPU": "say resources.gpus",
+    "object_store_memory": "Ray sets none aside for a trial; leave it out",
+}
+
+
+def _misused(name: str, amount: float) -> str | None:
+    """Why an amount of a custom resource cannot be meant, or None."""
+    known = {each.lower(): mend for each, mend in ELSEWHERE.items()}
+    if name.lower().rstrip("s") in known:
+        return f"is a resource of its own kind: {known[name.lower().rstrip('s')]}."
+    if name.startswith("accelerator_type:"):
+        kind = name.removeprefix("accelerator_type:")
+        if kind in ACCELERATORS:
+            return f"say resources.accelerator: {kind}."
+    if not name.strip() or not name.isprintable():
+        return "is no name; give that of a resource, as in `ray start --resources`."
+    if amount < FINEST:
+        return f"must be at least {FINEST:g}, which is the finest that Ray knows, not {amount:g}."
+    if amount > 1 and amount != int(amount):
+        return (
+            f"above 1, resources come in whole numbers, not {amount:g}; "
+            f"say {int(amount)} or {int(amount) + 1}."
+        )
+    return None

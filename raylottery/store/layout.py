@@ -21,6 +21,7 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 _LINEAGE = re.compile(r"[0-9a-f]{12}")
 _SWEEP = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_RUN = re.compile(r"[0-9a-f]{12}")
 
 
 def is_key(text: str) -> bool:
@@ -118,6 +119,34 @@ def provenance(sweep: str) -> str:
 def stop(sweep: str, run: str) -> str:
     """The file whose presence asks the trials of one run to stop at their round's end."""
     return sweep_file(sweep, f"stop-{run}")
+
+
+def runs(sweep: str) -> str:
+    """The folder of what the runs of a sweep show of themselves while they live."""
+    return f"{sweep_folder(sweep)}/runs"
+
+
+def live(sweep: str, run: str) -> str:
+    """What one run shows of itself while it lives."""
+    _require(_RUN, run, "a run's id is 12 hexadecimal digits")
+    return f"{runs(sweep)}/{run}.json"
+
+
+def cancel(sweep: str, run: str) -> str:
+    """The file that asks one run to end, at its rounds' end or at once."""
+    _require(_RUN, run, "a run's id is 12 hexadecimal digits")
+    return sweep_file(sweep, f"cancel-{run}")
+
+
+def letters(sweep: str) -> str:
+    """The folder of the letters that `submit` leaves for the jobs of a sweep."""
+    return f"{sweep_folder(sweep)}/jobs"
+
+
+def letter(sweep: str, job: str) -> str:
+    """What a job finds in the store if it is the one that `submit` wrote to."""
+    _require(_FILE, job, "a job's id is a plain name")
+    return f"{letters(sweep)}/{job}.json"
 
 
 def log(sweep: str, lineage: str) -> str:

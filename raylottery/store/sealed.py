@@ -20,18 +20,25 @@ def seal(data: bytes, metadata: Mapping[str, str]) -> bytes:
     # The tensors' names and shapes are summed too: weights under another name are other weights.
     entries = {"__metadata__": dict(sorted(metadata.items())), **header}
     entries["__metadata__"][CHECKSUM] = _checksum(header, body)
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + body
+    return _opening(entries) + body
 
 
 def open_seal(data: bytes) -> dict[str, str]:
     """The metadata of a sealed file; ValueError if the file is not what was sealed."""
     header, body = _split(data)
+    if not data.startswith(_opening(header)):
+        raise ValueError("its header is not as it was written")
     metadata = header.pop("__metadata__", {})
     if metadata.pop(CHECKSUM, None) != _checksum(header, body):
         raise ValueError("its tensors do not have the checksum that its header names")
     return metadata
+
+
+def _opening(header: Mapping[str, object]) -> bytes:
+    """The header as it is written, its length first."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _split(data: bytes) -> tuple[dict, bytes]:

@@ -187,10 +187,10 @@ def test_status_and_ls(finished, raylottery, rows):
     assert "tiny: 18 of 18 distinct rounds done" in printed.stdout
     assert answer(raylottery("ls", "--store", store, "--json")) == [
         {"sweep": "tiny", "arms": 2, "seeds": 2, "lineages": 4, "done": 4, "failed": 0,
-         "rounds": 18, "rounds_done": 18}
+         "rounds": 18, "rounds_done": 18, "runs": 0}
     ]  # fmt: skip
     listed = raylottery("ls", "--store", store).stdout.splitlines()
-    assert listed[1].split() == ["tiny", "2", "2", "4", "4", "0", "18", "18"]
+    assert listed[1].split() == ["tiny", "2", "2", "4", "4", "0", "18", "18", "0"]
 
 
 def test_compare_by_scope(finished, raylottery, rows):

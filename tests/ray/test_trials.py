@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from raylottery.cli.progress import Diary
+from raylottery.driver.machines import refuse_blind_machines
 from raylottery.driver.run import run
 from raylottery.driver.watch import Result
+from raylottery.errors import UsageError
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store, layout
 from tests.e2e.conftest import TINY
@@ -131,3 +136,14 @@ def test_an_unexpected_error_is_retried_as_often_as_the_sweep_says(tmp_path):
     again, _ = on_ray(tmp_path, *changes)
     assert again.exit_code == 0
     assert len(again.ledger.trained) == 1
+
+
+def test_a_store_that_a_machine_does_not_see_or_cannot_write_is_refused(tmp_path):
+    store = Store.open(tmp_path)
+    with pytest.raises(UsageError, match=r"the worker on .* does not see the driver's store"):
+        refuse_blind_machines(store, "tiny")
+    store.files.write(layout.sweep_file("tiny"), b"name: tiny")
+    refuse_blind_machines(store, "tiny")
+    elsewhere: Any = SimpleNamespace(uri="/proc/nowhere")
+    with pytest.raises(UsageError, match=r"the worker on .* cannot write the store"):
+        refuse_blind_machines(elsewhere, "tiny")

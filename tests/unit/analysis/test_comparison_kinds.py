@@ -217,6 +217,8 @@ def test_p_is_corrected_over_the_densities_of_a_pair(study):
     assert "the data cannot tell layerwise from global" in among.sentences[0]
     assert "(p = 0.048, Holm p = 0.19)" in among.sentences[0]
     needed = among.effects[0].seeds_needed
+    assert alone.seeds_needed is not None
+    assert needed is not None
     assert alone.seeds_needed < needed, "to be as sure at each of four densities takes more"
     assert among.sentences[0].endswith(
         "Looked at alone it would count; among 4 densities it does not. "

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from cProfile import Profile
+
 import pytest
 
 from raylottery.driver import queue as queues
@@ -154,3 +158,105 @@ def test_a_stopped_queue_hands_out_nothing_and_drains_when_the_running_end(plan)
     assert not queue.drained
     queue.finished(lineage)
     assert queue.drained
+
+
+def test_only_a_lineage_that_is_wanted_is_handed_out():
+    """A place for one kind of trial takes no lineage of another kind, however many wait for it."""
+    axes = "axes:\n  zip: {trainer.model: [mlp-8, mlp-16], resources.cpus: [1, 2]}\n"
+    plan = make_plan(parse_sweep(SWEEP.partition("axes:")[0] + axes), None)
+    queue = WorkQueue(plan, free)
+    assert queue.next(lambda lineage: False) is None
+    found = queue.next(lambda lineage: lineage.arm.study.resources.cpus == 2)
+    assert found is not None
+    assert found.arm.study.resources.cpus == 2
+    assert found not in queue.lineages()
+    assert len(queue.lineages()) == len(plan.lineages) - 1
+    assert not queue.drained
+
+
+def test_a_round_that_is_held_elsewhere_is_tried_by_one_lineage_alone(plan):
+    """The others that need it wait for it too, and all are handed out once it is given up."""
+    clock = Clock()
+    answers = iter(["held", "free"])
+    queue = WorkQueue(plan, lambda key: next(answers), clock=clock)
+    stepped_back = take(queue)
+    queue.busy(stepped_back)
+    others = []
+    while (lineage := queue.next()) is not None:
+        others.append(lineage)
+    assert {lineage.seed for lineage in others} == {0, 1, 2} - {stepped_back.seed}
+    clock.now = 1.0
+    assert queue.next() is None
+    clock.now = 3.0
+    assert take(queue).seed == stepped_back.seed
+
+
+def test_a_lineage_that_ends_early_leaves_its_rounds_to_others(plan):
+    queue = WorkQueue(plan, free)
+    first = [take(queue) for _ in range(3)]
+    assert queue.next() is None
+    queue.finished(first[0])
+    assert take(queue).seed == first[0].seed
+
+
+class Slow:
+    """The queue's rule, looked up in all lineages each time."""
+
+    def __init__(self, plan):
+        self.left = {line: [round.key for round in line.rounds] for line in plan.lineages}
+        self.waiting = list(plan.lineages)
+        self.running = []
+
+    def next(self):
+        claimed = {key for line in self.running for key in self.left[line]}
+        ready = [line for line in self.waiting if self.left[line][0] not in claimed]
+        if not ready:
+            return None
+        wanted = Counter(self.left[line][0] for line in self.waiting)
+        chosen = max(ready, key=lambda line: wanted[self.left[line][0]])
+        self.waiting.remove(chosen)
+        self.running.append(chosen)
+        return chosen
+
+    def round_done(self, key):
+        for keys in self.left.values():
+            if key in keys:
+                keys.remove(key)
+        self.waiting = [line for line in self.waiting if self.left[line]]
+
+
+@pytest.mark.parametrize("chance", range(20))
+def test_the_queue_hands_out_what_its_rule_says(plan, chance):
+    """Rounds end in any order, some trained elsewhere, and some lineages end before their last."""
+    draw = random.Random(chance)
+    queue, slow = WorkQueue(plan, free), Slow(plan)
+    while not queue.drained:
+        if draw.random() < 0.5:
+            assert queue.next() == slow.next()
+        elif draw.random() < 0.1 and (elsewhere := queue.lineages()):
+            key = draw.choice(queue.left(draw.choice(elsewhere)))
+            queue.round_done(key)
+            slow.round_done(key)
+        elif slow.running:
+            line = draw.choice(slow.running)
+            for key in queue.left(line)[:1]:
+                queue.round_done(key)
+                slow.round_done(key)
+            if not queue.left(line) or draw.random() < 0.1:
+                queue.finished(line)
+                slow.running.remove(line)
+    assert not slow.waiting
+
+
+def test_the_time_per_lineage_does_not_grow_with_their_number():
+    """Looked at as calls, which no busy machine makes slower."""
+
+    def calls(seeds: int) -> int:
+        text = SWEEP.replace("[0, 1, 2]", str(list(range(seeds))))
+        queue = WorkQueue(make_plan(parse_sweep(text), None), free)
+        with Profile() as profile:
+            while not queue.drained:
+                finish(queue, take(queue))
+        return sum(entry.callcount for entry in profile.getstats())
+
+    assert calls(80) < 1.3 * 4 * calls(20)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raylottery.driver.resources import bundles, seats
-from raylottery.errors import UsageError
-from raylottery.spec import Sweep, parse_sweep
+from raylottery.driver.resources import bundles, in_words, places, refuse_unplaced, seats
+from raylottery.errors import SpecError, UsageError
+from raylottery.spec import Sweep, expand, lineages, parse_sweep
+from raylottery.spec.accelerators import ACCELERATORS
 
 
 CLASSIFIER = """
@@ -63,3 +64,133 @@ def test_the_gpus_of_a_trial_go_to_its_learners():
     learner = {"CPU": 1.0, "GPU": 0.5}
     assert bundles(study) == [{"CPU": 1.0}, {"CPU": 1.0}, learner, learner]
     assert seats(study, [{"CPU": 4.0, "GPU": 1.0}]) == 1
+
+
+A100 = {"CPU": 8.0, "GPU": 1.0, "accelerator_type:A100": 1.0}
+T4 = {"CPU": 4.0, "GPU": 4.0, "accelerator_type:T4": 1.0, "lab": 2.0}
+
+
+def with_resources(resources: str, trainer: str = CLASSIFIER) -> Sweep:
+    head = f"name: asks\ntrainer: {trainer}\nprune: {{rounds: 1}}\nseeds: [0]\n"
+    return parse_sweep(f"{head}resources: {resources}\n")
+
+
+def test_an_accelerator_and_custom_resources_pass_through_by_rays_names():
+    study = with_resources("{cpus: 1, gpus: 0.5, accelerator: A100, custom: {lab: 0.01, tag: 2}}")
+    asks = {"CPU": 1.0, "GPU": 0.5, "accelerator_type:A100": 0.001, "lab": 0.01, "tag": 2.0}
+    assert bundles(study) == [asks]
+    assert in_words(asks) == "1 CPU, 0.5 GPU, 0.01 lab, 2 tag, A100"
+
+
+def test_the_learners_of_an_agent_go_where_its_accelerator_is():
+    text = "{cpus: 1, gpus: 1, accelerator: T4, custom: {lab: 1}}"
+    own, runner, learner = bundles(with_resources(text, agent(runners=1, learners=1)))
+    assert own == {"CPU": 1.0, "accelerator_type:T4": 0.001, "lab": 1.0}
+    assert runner == {"CPU": 1.0}
+    assert learner == {"CPU": 1.0, "GPU": 1.0, "accelerator_type:T4": 0.001}
+
+
+def test_resources_are_in_no_key():
+    plain, asked = with_resources("{}"), with_resources("{accelerator: T4, custom: {lab: 1}}")
+    [one], [other] = lineages(plain), lineages(asked)
+    assert one.id == other.id
+    assert [r.key for r in one.rounds] == [r.key for r in other.rounds]
+
+
+def test_seats_count_only_machines_of_the_kind():
+    study = with_resources("{cpus: 1, gpus: 0.5, accelerator: T4}")
+    assert seats(study, [A100, T4]) == 4
+    assert seats(with_resources("{custom: {lab: 0.5}}"), [A100, T4]) == 4
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "message"),
+    [
+        ("{accelerator: H100}", [A100, T4],
+         "resources.accelerator: each trial asks for a machine with H100, but none here has one; "
+         "there is A100, T4. No trial could ever start. Ask for another (--set "
+         "resources.accelerator=A100) or give --address of a cluster that has it"),
+        ("{accelerator: H100}", [{"CPU": 2.0}],
+         "there is no accelerator at all. No trial could ever start. Ask for another (--set "
+         "resources.accelerator=null)"),
+        ("{custom: {lab: 3}}", [A100, T4],
+         "resources.custom.lab: each trial asks for 3 lab, but the largest node here has 2. No "
+         "trial could ever start. Ask for less (--set resources.custom.lab=2)"),
+        ("{custom: {labs: 1}}", [A100],
+         "asks for 1 labs, but the largest node here has 0. No trial could ever start. Ask for "
+         "less (--set resources.custom={})"),
+        ("{cpus: 8, gpus: 2}", [A100, T4],
+         "resources.gpus: each trial asks for 8 CPU, 2 GPU on one machine, but no node here has "
+         "all of it: the nearest has 8 CPU, 1 GPU."),
+        ("{cpus: 8, accelerator: T4}", [A100, T4], "the nearest has 8 CPU, no T4."),
+    ],
+)  # fmt: skip
+def test_what_no_node_has_is_refused_with_the_mend(resources, nodes, message):
+    with pytest.raises(UsageError) as refused:
+        seats(with_resources(resources), nodes)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ("{accelerator: h100}", "resources.accelerator: no kind that Ray knows: 'h100'. Did you "
+         "mean 'H100'?"),
+        ("{accelerator: 3}", "resources.accelerator: expected text, found 3."),
+        ("{custom: {GPU: 1}}", "resources.custom.GPU: is a resource of its own kind: say "
+         "resources.gpus."),
+        ("{custom: {cpus: 1}}", "resources.custom.cpus: is a resource of its own kind: say "
+         "resources.cpus."),
+        ("{custom: {'accelerator_type:T4': 1}}", "say resources.accelerator: T4."),
+        ("{custom: {lab: 0}}", "must be at least 0.0001, which is the finest that Ray knows, not "
+         "0."),
+        ("{custom: {lab: 1.5}}", "above 1, resources come in whole numbers, not 1.5; say 1 or 2."),
+        ("{custom: {lab: true}}", "resources.custom.lab: expected a number, found true."),
+        ("{custom: {' ': 1}}", "is no name; give that of a resource"),
+        ("{custom: [lab]}", "resources.custom: expected a mapping, found ['lab']."),
+        ("{acelerator: T4}", "Did you mean 'accelerator'?"),
+    ],
+)  # fmt: skip
+def test_resources_that_cannot_be_meant_are_refused_at_their_line(resources, message):
+    with pytest.raises(SpecError) as refused:
+        with_resources(resources, CLASSIFIER.strip())
+    assert message in str(refused.value)
+    assert refused.value.line == 5
+
+
+def test_the_kinds_of_accelerators_are_rays():
+    from ray.util.accelerators import accelerators
+
+    rays = {
+        value
+        for name, value in vars(accelerators).items()
+        if isinstance(value, str) and name[0].isalpha() and name not in ("annotations",)
+    }
+    assert set(ACCELERATORS) == rays, "reading a sweep file loads no Ray: keep the list up to date"
+
+
+def zipped() -> Sweep:
+    axes = (
+        "{zip: {prune.scope: [global, layerwise], resources.accelerator: [null, T4], "
+        "resources.custom: [{lab: 1}, {}]}}"
+    )
+    return parse_sweep(
+        f"name: asks\ntrainer: {CLASSIFIER.strip()}\nprune: {{rounds: 1}}\nseeds: [0]\n"
+        f"axes: {axes}\n"
+    )
+
+
+def test_resources_of_all_sorts_follow_an_axis():
+    one, other = expand(zipped())
+    assert bundles(one.study) == [{"CPU": 1.0, "lab": 1.0}]
+    assert bundles(other.study) == [{"CPU": 1.0, "accelerator_type:T4": 0.001}]
+    assert one.label == "scope=global"
+
+
+def test_places_say_of_each_arm_whether_and_how_often_it_fits():
+    found = places(expand(zipped()), [A100, {"CPU": 3.0, "lab": 2.0}])
+    assert [place.at_once for place in found] == [2, 0]
+    assert found[0].refusal is None
+    with pytest.raises(UsageError, match=r"resources\.accelerator.*T4.*\(arm scope=layerwise\)"):
+        refuse_unplaced(found)
+    refuse_unplaced(places(expand(zipped()), [T4]))
