@@ -40,6 +40,9 @@ CELL = ["seed", "context", "value"]
 
 TICKET = json.dumps("ticket")
 
+Pairing = tuple[str, str]
+"""A value and its reference."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +23,19 @@ import pandas as pd
 from raylottery.analysis.cells import (
     MATCHED,
     METRICS,
-    TICKET,
     Cells,
+    Pairing,
     control_cells,
     field_cells,
 )
+from raylottery.analysis.comparable import (
+    chosen_densities,
+    chosen_pairings,
+    one_measure,
+    refuse_unequal_networks,
+)
 from raylottery.analysis.fields import say
 from raylottery.analysis.frame import Frame
-from raylottery.analysis.matched import ladder
 from raylottery.analysis.stats import Estimate, holm, paired_difference, seeds_needed
 from raylottery.analysis.words import Corrected, Speech, speech_for
 from raylottery.errors import NotFoundError, UsageError, did_you_mean
@@ -135,11 +139,11 @@ def compare(
         cells = control_cells(frame, metric, matched)
     else:
         cells = field_cells(frame, asked, metric, matched)
-    stored_as = _one_measure(cells)
+    stored_as = one_measure(cells)
     speech = speech_for(cells.values, by=by, metric=metric, stored_as=stored_as, matched=matched)
-    pairings, notes = _planned(cells, _pairings(cells.values, by, against), by, speech)
-    _refuse_unequal_networks(cells, pairings, speech)
-    densities = _densities(cells, pairings, by, at_density)
+    pairings, notes = _planned(cells, chosen_pairings(cells.values, by, against), by, speech)
+    refuse_unequal_networks(cells, pairings, speech)
+    densities = chosen_densities(cells, pairings, by, at_density)
     figures = {density: [cells.wide(f) for f in cells.curves.at(density)] for density in densities}
     by_pairing = [_effects(cells, pairing, figures, speech) for pairing in pairings]
     effects = tuple(effect for found in zip(*by_pairing, strict=True) for effect in found)
@@ -161,9 +165,6 @@ def _refuse_unknown(asked: Sequence[str], metric: str, matched: str) -> None:
         raise UsageError(f"no score column {metric!r}. {did_you_mean(metric, METRICS)}")
     if matched not in MATCHED:
         raise UsageError(f"cannot match by {matched!r}. {did_you_mean(matched, MATCHED)}")
-
-
-Pairing = tuple[str, str]
 
 
 def _planned(
@@ -313,83 +314,3 @@ def _unfinished(frame: Frame, effects: Sequence[Effect]) -> list[str]:
         f"{len(short)} of {len(planned)} lineages {be} unfinished{said}. See `raylottery status "
         f"{frame.names[0]}`; `raylottery run` goes on with them."
     ]
-
-
-def _one_measure(cells: Cells) -> str:
-    measures = sorted(set(cells.curves.table["metric"]))
-    if len(measures) > 1:
-        raise UsageError(
-            f"not comparable: some rounds measure {' and others '.join(measures)}. "
-            "Compare the sweeps one at a time."
-        )
-    return measures[0]
-
-
-def _pairings(values: Sequence[str], by: str, against: str | None) -> list[Pairing]:
-    """Every (value, reference) to compare."""
-    if against is None:
-        if by == "control":
-            return [(TICKET, control) for control in values if control != TICKET]
-        return [(value, values[0]) for value in values[1:]]
-    reference = next((value for value in values if against in (value, say(value))), None)
-    if reference is None:
-        known = [say(value) for value in values]
-        raise UsageError(f"{by} is never {against}. {did_you_mean(against, known)}")
-    return [(value, reference) for value in values if value != reference]
-
-
-def _refuse_unequal_networks(cells: Cells, pairings: Sequence[Pairing], speech: Speech) -> None:
-    prunable = cells.wide(cells.curves.table["prunable"])
-    for value, reference in pairings:
-        sides = prunable[[value, reference]].dropna()
-        unequal = sides[sides[value] != sides[reference]]
-        if len(unequal):
-            left, right = (f"{count:,.0f}" for count in unequal.iloc[0])
-            raise UsageError(
-                f"not comparable at equal density: {speech.names[value]} prunes among {left} "
-                f"parameters, {speech.names[reference]} among {right}. Compare values that "
-                "prune the same set."
-            )
-
-
-def _densities(
-    cells: Cells,
-    pairings: Sequence[Pairing],
-    by: str,
-    asked: float | Sequence[float] | None,
-) -> tuple[float, ...]:
-    """Where to compare: as asked, or the usual densities that all compared arms have passed."""
-    lowest, highest = (cells.wide(cells.curves.table[end]) for end in ("lowest", "highest"))
-    reaches = []
-    for sides in map(list, pairings):
-        reach = pd.DataFrame(
-            {
-                "lowest": lowest[sides].max(axis=1, skipna=False),
-                "highest": highest[sides].min(axis=1, skipna=False),
-            }
-        ).dropna()
-        reaches.append(reach[reach["lowest"] <= reach["highest"]])
-    if all(reach.empty for reach in reaches):
-        raise UsageError(
-            "no pair of lineages has finished rounds at the same density yet. See "
-            "`raylottery status NAME` for what is done."
-        )
-    densities = [] if asked is None else [asked] if isinstance(asked, (int, float)) else asked
-    if not densities:
-        # An arm reaches as far as its deepest seed: the seeds still on their way are missing.
-        arms = [
-            reach.groupby("context").agg({"lowest": "min", "highest": "max"}) for reach in reaches
-        ]
-        return ladder(
-            max(arm["lowest"].max() for arm in arms), min(arm["highest"].min() for arm in arms)
-        )
-    least = min(reach["lowest"].min() for reach in reaches)
-    most = max(reach["highest"].max() for reach in reaches)
-    for density in densities:
-        if not least <= density <= most:
-            raise UsageError(
-                f"density {density:g} is outside the data: both sides of a comparison by {by} "
-                f"were measured from {math.ceil(least * 1e4) / 1e4:g} to "
-                f"{math.floor(most * 1e4) / 1e4:g}. (A density is a share: 0.1 for 10 %.)"
-            )
-    return tuple(float(density) for density in densities)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -31,4 +31,11 @@ JobsOption = Annotated[
         name="--address",
         help="The cluster's Ray Jobs, as http://HOST:8265: adds what they know.",
     ),
+]
+MostOption = Annotated[int | None, Parameter(help="The most lineages to train at a time.")]
+OnlyOption = Annotated[
+    Literal["failed"] | None, Parameter(help="Train only the lineages that failed before.")
+]
+ReplaceOption = Annotated[
+    bool, Parameter(help="Give the sweep's name to this file, though its trainer differs.")
 ]

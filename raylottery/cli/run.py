@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from raylottery.cli import render
-from raylottery.cli.options import DEFAULT_STORE, JsonOption, SetOption, StoreOption
+from raylottery.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    MostOption,
+    OnlyOption,
+    ReplaceOption,
+    SetOption,
+    StoreOption,
+)
 
 
 def run(
@@ -20,17 +28,10 @@ def run(
         str | None, Parameter(help="A running Ray cluster, as HOST:PORT; without it, a local Ray.")
     ] = None,
     set_: SetOption = (),
-    max_concurrent: Annotated[
-        int | None, Parameter(help="The most lineages to train at a time.")
-    ] = None,
+    max_concurrent: MostOption = None,
     inline: Annotated[bool, Parameter(help="Train in this process, without Ray.")] = False,
-    only: Annotated[
-        Literal["failed"] | None, Parameter(help="Train only the lineages that failed before.")
-    ] = None,
-    replace: Annotated[
-        bool,
-        Parameter(help="Give the sweep's name to this file, though its trainer differs."),
-    ] = False,
+    only: OnlyOption = None,
+    replace: ReplaceOption = False,
     track: Annotated[
         tuple[str, ...],
         Parameter(

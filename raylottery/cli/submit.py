@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from raylottery.cli import render
-from raylottery.cli.options import DEFAULT_STORE, JsonOption, SetOption, StoreOption
+from raylottery.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    MostOption,
+    OnlyOption,
+    ReplaceOption,
+    SetOption,
+    StoreOption,
+)
 
 
 def submit(
@@ -27,16 +35,9 @@ def submit(
             "(wheel), or in an environment that uv makes there (uv)."
         ),
     ] = "image",
-    max_concurrent: Annotated[
-        int | None, Parameter(help="The most lineages to train at a time.")
-    ] = None,
-    only: Annotated[
-        Literal["failed"] | None, Parameter(help="Train only the lineages that failed before.")
-    ] = None,
-    replace: Annotated[
-        bool,
-        Parameter(help="Give the sweep's name to this file, though its trainer differs."),
-    ] = False,
+    max_concurrent: MostOption = None,
+    only: OnlyOption = None,
+    replace: ReplaceOption = False,
     follow: Annotated[
         bool, Parameter(help="Show the job's lines until it ends, and exit as it does.")
     ] = False,
