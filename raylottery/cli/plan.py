@@ -27,7 +27,8 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Show what a sweep would train, and what of it is done; starts nothing."""
-    from raylottery.driver.cluster import connected, nodes
+    from raylottery.driver.cluster import connected
+    from raylottery.driver.machines import growth, machines
     from raylottery.driver.plan import guess, inspect, make_plan
     from raylottery.driver.resources import in_words, places, refuse_unplaced, request
     from raylottery.driver.run import refuse_another_study
@@ -46,7 +47,7 @@ def plan(
     found = None
     if address is not None:
         with connected(address):
-            found = places(planned.arms_to_train, nodes())
+            found = places(planned.arms_to_train, machines(), growth())
     if json:
         render.json(
             {
@@ -77,6 +78,7 @@ def plan(
                         "arm_label": place.arm.label,
                         "asks": place.asks,
                         "at_once": place.at_once,
+                        "waits_for_growth": place.waits,
                         "refusal": place.refusal,
                     }
                     for place in found
@@ -105,7 +107,8 @@ def plan(
                 {
                     "arm": place.arm.label,
                     "each trial asks for": in_words(place.asks),
-                    "at a time": place.at_once or "never",
+                    "at a time": place.at_once
+                    or ("none yet: the cluster grows" if place.waits else "never"),
                 }
                 for place in found
             ]

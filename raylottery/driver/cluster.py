@@ -104,10 +104,3 @@ def choose_auth(address: str | None) -> None:
         name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     )
     os.environ.setdefault("RAY_AUTH_MODE", "token" if address and token else "disabled")
-
-
-def nodes() -> list[dict[str, float]]:
-    """What each node of the connected cluster has."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

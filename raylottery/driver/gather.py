@@ -28,6 +28,8 @@ class Gatherer:
         self.store = store
         self.name = plan.sweep.name
         self.records: dict[str, Record] = {}
+        self.news = set(plan.done)
+        """Rounds that are known to have a record which was not read yet."""
         self.began = self.last = time.monotonic()
         self.spent = 0.0
 
@@ -37,6 +39,10 @@ class Gatherer:
         about = json.dumps(provenance(), indent=2) + "\n"
         self.store.files.write(layout.provenance(self.name), about.encode())
 
+    def heard(self, key: str) -> None:
+        """A round was committed."""
+        self.news.add(key)
+
     def tick(self) -> None:
         """Rewrite the rounds table if it is time to."""
         now = time.monotonic()
@@ -44,6 +50,7 @@ class Gatherer:
             self.write_rounds()
 
     def write_rounds(self) -> None:
+        """The table of all rounds that were heard of: no more is asked of the store."""
         begun = time.monotonic()
         self._collect()
         rounds = tables.build_rounds(self.name, self.plan.lineages, self.records)
@@ -54,6 +61,7 @@ class Gatherer:
     def write_all(self) -> None:
         """All tables, as the store has the rounds now."""
         self.describe()
+        self.news.update(self.plan.rounds)
         self.write_rounds()
         lineages = self.plan.lineages
         self._write("curves", tables.build_curves(self.store, self.name, lineages, self.records))
@@ -67,8 +75,12 @@ class Gatherer:
         self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))
 
     def _collect(self) -> None:
-        missing = [key for key in self.plan.rounds if key not in self.records]
-        self.records |= self.store.records(missing)
+        missing = [key for key in self.news if key not in self.records]
+        for key, record in self.store.records(missing).items():
+            # Its spec is the one of its key: the plan's own, held once.
+            spec = self.plan.rounds[key].spec
+            self.records[key] = record.model_copy(update={"spec": spec})
+        self.news.clear()
 
     def _write(self, table: str, rows) -> None:
         tables.write_table(self.store.files, layout.table(self.name, table), rows)

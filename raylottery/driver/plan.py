@@ -79,11 +79,19 @@ class Plan:
         return sum(len(lineage.rounds) for lineage in self.lineages) - len(self.rounds)
 
 
-def make_plan(sweep: Sweep, store: Store | None) -> Plan:
-    """The plan of a sweep; without a store, nothing is done yet."""
+def make_plan(sweep: Sweep, store: Store | None, known: frozenset[str] = frozenset()) -> Plan:
+    """The plan of a sweep; without a store, nothing is done yet.
+
+    Args:
+        sweep: what is asked for.
+        store: what may hold some of it.
+        known: rounds of which it is known that the store has them: it is not asked again.
+    """
     members = lineages(sweep)
     keys = {round.key for lineage in members for round in lineage.rounds}
-    done = frozenset(store.done(keys)) if store is not None else frozenset()
+    done = known & keys
+    if store is not None:
+        done |= store.done(keys - known)
     failures = {}
     if store is not None:
         for lineage in members:

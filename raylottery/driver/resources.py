@@ -64,22 +64,45 @@ def fit(available: float, amount: float) -> int:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """What machines may be added to a cluster; none, unless it says so."""
+
+    kinds: tuple[Mapping[str, float], ...] = ()
+    """What a machine of each kind has."""
+    others: bool = False
+    """Whether there are kinds of which that is not known."""
+
+    def brings(self, study: Sweep) -> bool:
+        """Whether a machine may come on which such a trial fits."""
+        return self.others or room(study, self.kinds) > 0
+
+
+@dataclass(frozen=True)
 class Place:
     """What the trials of one arm ask for, and what a cluster has for them."""
 
     arm: Arm
     asks: dict[str, float]
     at_once: int
+    """How many its machines hold now."""
     refusal: str | None
     """Why no trial of it could ever start, if that is so."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether a machine that it fits on has to come first."""
+        return not self.at_once and self.refusal is None
 
-def places(arms: Iterable[Arm], nodes: Sequence[Mapping[str, float]]) -> list[Place]:
+
+def places(
+    arms: Iterable[Arm], machines: Sequence[Mapping[str, float]], growth: Growth
+) -> list[Place]:
     """Whether, and how often at a time, each arm's trials fit."""
     found = []
     for arm in arms:
-        asks, at_once = request(arm.study), room(arm.study, nodes)
-        refusal = None if at_once else missing(asks, nodes)
+        asks, at_once = request(arm.study), room(arm.study, machines)
+        fits = at_once or growth.brings(arm.study)
+        refusal = None if fits else missing(asks, [*machines, *growth.kinds])
         found.append(Place(arm, asks, at_once, refusal))
     return found
 

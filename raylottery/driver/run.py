@@ -16,14 +16,14 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
-from raylottery.driver.cluster import connected, nodes
+from raylottery.driver.cluster import connected
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.inline import run_inline
 from raylottery.driver.live import How, Live, Pulse, as_a_job
-from raylottery.driver.machines import may_grow, refuse_blind_machines
+from raylottery.driver.machines import growth, machines, refuse_blind_machines
 from raylottery.driver.plan import inspect, make_plan
 from raylottery.driver.queue import WorkQueue
-from raylottery.driver.resources import places, refuse_unplaced, seats
+from raylottery.driver.resources import Growth, in_words, places, refuse_unplaced, seats
 from raylottery.driver.trial import Task
 from raylottery.driver.watch import Ledger, Result, Watcher
 from raylottery.errors import UsageError
@@ -83,16 +83,16 @@ def run(
                 run_inline(queue, task_of, sweep.retries, *hooks)
         else:
             with connected(address):
-                found = places(plan.arms_to_train, nodes())
-                if not may_grow():
-                    refuse_unplaced(found)
+                grows = growth() if address else Growth()
+                found = places(plan.arms_to_train, machines(), grows)
+                refuse_unplaced(found)
                 gatherer.open()
                 if address:
                     refuse_blind_machines(store, sweep.name)
                 place = where(address)
                 at_once = max(1, min(each.at_once for each in found))
-                missing = next((each.refusal for each in found if each.refusal), None)
-                note = f" (until it has grown: {missing})" if missing else ""
+                late = next((each.asks for each in found if each.waits), None)
+                note = f", which must grow first: none has {in_words(late)}" if late else ""
                 watcher.opened(plan, min(at_once, max_concurrent or at_once), place + note)
                 # It loads Ray, once Ray's environment is set.
                 from raylottery.driver.tune import run_tune
@@ -154,11 +154,11 @@ class Conductor:
         if "worker" in signal:
             self.ledger.read(signal)
         if event == "round":
-            self.queue.round_done(signal["key"])
+            self.committed(signal["key"])
             self.watcher.trained(lineage, signal["key"])
             return
         for key in self.store.done(self.queue.left(lineage)):  # others may have trained some
-            self.queue.round_done(key)
+            self.committed(key)
         if event == "busy":
             self.queue.busy(lineage)
         elif event == "failed":
@@ -167,6 +167,10 @@ class Conductor:
         else:
             self.queue.finished(lineage)
         self.watcher.ended(lineage, event, signal.get("error"))
+
+    def committed(self, key: str) -> None:
+        self.queue.round_done(key)
+        self.gatherer.heard(key)
 
     def noted(self, lineage: Lineage, error: str) -> str | None:
         """The round a lineage failed at, if its trial lived to note it; else it is noted here."""

@@ -13,12 +13,15 @@ from raylottery.spec import Lineage, parse_sweep
 from raylottery.store import Store, layout
 
 
-def stored_plan(name: str, store: Store) -> Plan:
-    """The plan of a sweep that was run before, from its own folder."""
+def stored_plan(name: str, store: Store, known: frozenset[str] = frozenset()) -> Plan:
+    """The plan of a sweep that was run before, from its own folder.
+
+    Rounds that are `known` to be done are not looked for again.
+    """
     refuse_unknown(name, store)
     path = layout.sweep_file(name)
     sweep = parse_sweep(store.files.read(path).decode(), file=f"{store.uri}/{path}")
-    return make_plan(sweep, store)
+    return make_plan(sweep, store, known)
 
 
 def refuse_unknown(name: str, store: Store) -> None:
@@ -60,9 +63,9 @@ class Standing:
         return self.plan.failures[self.plan.unfinished(lineage)[0].key][-1]["first_line"]
 
 
-def standing(name: str, store: Store) -> Standing:
-    """How a sweep stands, from the store alone."""
-    plan = stored_plan(name, store)
+def standing(name: str, store: Store, before: Standing | None = None) -> Standing:
+    """How a sweep stands, from the store alone; `before` is how it stood a while ago."""
+    plan = stored_plan(name, store, before.plan.done if before else frozenset())
     runs = live_runs(store, name)
     begun = {run.job for run in runs}
     return Standing(plan, runs, [one for one in letters(store, name) if one.job not in begun])

@@ -2,7 +2,7 @@
 truth.
 
 Tune asks the queue for the next lineage whenever it has room for one, so what is started always
-follows from what is finished. It may have one waiting for each kind of place, so that a lineage
+follows from what is finished. It may have some waiting for each kind of place, so that a lineage
 that waits for a GPU keeps no other from a CPU. Nothing is ever restored from Tune's own files,
 which go into a temporary folder; what Tune would pickle into them is left out.
 """
@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ray import tune
@@ -23,6 +24,10 @@ from raylottery.driver.resources import bundles
 from raylottery.driver.trial import Task, train
 from raylottery.spec import Lineage, Sweep
 
+
+AHEAD = 16
+"""Trials of one kind that may wait for a place: so many workers start side by side, and so many
+places an autoscaling cluster is seen to lack at a time."""
 
 QUIET = ("ray.tune", "ray.train", "ray._common.deprecation")
 
@@ -40,7 +45,7 @@ def run_tune(
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by our own lines
     asker = Asker(queue, task_of)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(len({*asker.kinds.values()}))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(AHEAD * len({*asker.kinds.values()}))
     listener = Listener(asker, on_start, on_signal, on_tick)
     with tempfile.TemporaryDirectory(prefix="raylottery-") as scratch:
         tune.Tuner(
@@ -86,8 +91,8 @@ class Asker(Searcher):
         """Kinds of the trials that have no place yet."""
 
     def suggest(self, trial_id: str):
-        waiting = set(self.waiting.values())
-        lineage = self.queue.next(lambda lineage: self.kinds[lineage.arm.id] not in waiting)
+        waiting = Counter(self.waiting.values())
+        lineage = self.queue.next(lambda line: waiting[self.kinds[line.arm.id]] < AHEAD)
         if lineage is None:
             return Searcher.FINISHED if self.queue.drained else None
         self.lineages[trial_id] = lineage

@@ -18,7 +18,8 @@ import pytest
 
 from raylottery.cli import main
 from raylottery.cli.progress import Diary
-from raylottery.driver.cluster import ENVIRONMENT, connected, nodes
+from raylottery.driver.cluster import ENVIRONMENT, connected
+from raylottery.driver.machines import machines
 from raylottery.driver.run import Conductor, run
 from raylottery.spec import parse_sweep
 from raylottery.store import Store
@@ -50,7 +51,7 @@ def cluster(tmp_path_factory) -> Iterator[str]:
     with machine_with("lab", *head), machine_with("accelerator_type:T4", f"--address={address}"):
         os.environ.update({**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
         with connected(address):
-            until(lambda: len(nodes()) == 2)
+            until(lambda: len(machines()) == 2)
         yield address
 
 

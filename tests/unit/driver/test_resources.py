@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from raylottery.driver.resources import bundles, in_words, places, refuse_unplaced, seats
+from raylottery.driver import machines
+from raylottery.driver.resources import (
+    Growth,
+    bundles,
+    in_words,
+    places,
+    refuse_unplaced,
+    seats,
+)
 from raylottery.errors import SpecError, UsageError
 from raylottery.spec import Sweep, expand, lineages, parse_sweep
 from raylottery.spec.accelerators import ACCELERATORS
@@ -188,9 +198,51 @@ def test_resources_of_all_sorts_follow_an_axis():
 
 
 def test_places_say_of_each_arm_whether_and_how_often_it_fits():
-    found = places(expand(zipped()), [A100, {"CPU": 3.0, "lab": 2.0}])
+    found = places(expand(zipped()), [A100, {"CPU": 3.0, "lab": 2.0}], Growth())
     assert [place.at_once for place in found] == [2, 0]
     assert found[0].refusal is None
     with pytest.raises(UsageError, match=r"resources\.accelerator.*T4.*\(arm scope=layerwise\)"):
         refuse_unplaced(found)
-    refuse_unplaced(places(expand(zipped()), [T4]))
+    refuse_unplaced(places(expand(zipped()), [T4], Growth()))
+
+
+NO_LAB = {"CPU": 4.0, "accelerator_type:T4": 1.0}
+
+
+def test_what_a_machine_may_come_for_waits_and_only_the_rest_is_refused():
+    def waits(growth: Growth) -> list[bool]:
+        found = places(expand(zipped()), [NO_LAB], growth)
+        return [place.waits for place in found]
+
+    assert waits(Growth(kinds=({"CPU": 4, "lab": 1},))) == [True, False]
+    assert waits(Growth(others=True)) == [True, False]
+    [lab, _] = places(expand(zipped()), [NO_LAB], Growth(kinds=({"CPU": 4, "lab": 0.5},)))
+    assert not lab.waits
+    with pytest.raises(UsageError, match=r"asks for 1 lab, but the largest node here has 0\.5"):
+        refuse_unplaced([lab])
+
+
+CLUSTER = Path(__file__).parents[3] / "cluster"
+
+
+@pytest.mark.parametrize("recipe", ["aws", "gcp"])
+def test_what_a_recipe_for_ray_up_may_start_is_read_from_it(recipe):
+    growth = machines.described(CLUSTER / f"{recipe}.yaml")
+    assert [kind.get("GPU", 0) for kind in growth.kinds] == [0, 1], "the head is there already"
+    assert not growth.others
+
+
+def test_kinds_that_name_no_resources_or_cannot_be_read_may_be_anything(tmp_path):
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        "{max_workers: 2, available_node_types: {a: {resources: {CPU: 1}}, b: {}, "
+        "c: {max_workers: 0, resources: {GPU: 9}}}}"
+    )
+    assert machines.described(file) == Growth(kinds=({"CPU": 1},), others=True)
+    assert machines.described(tmp_path / "none.yaml") == Growth(others=True)
+
+
+def test_in_a_pod_of_kuberay_nothing_is_known_of_what_may_come(monkeypatch):
+    assert machines.growth_of_this_head() == Growth(), "no autoscaler runs here"
+    monkeypatch.setenv(machines.KUBERAY, "1")
+    assert machines.growth_of_this_head() == Growth(others=True)
