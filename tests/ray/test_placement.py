@@ -38,16 +38,46 @@ axes:
     resources.accelerator: [null, T4]
 """
 
+GROWS = """
+cluster_name: grows
+max_workers: 2
+upscaling_speed: 1.0
+idle_timeout_minutes: 5
+provider: {type: fake_multinode}
+auth: {}
+docker: {}
+head_node_type: head
+available_node_types:
+  head: {node_config: {}, resources: {CPU: 1, lab: 1}, max_workers: 0}
+  large: {node_config: {}, resources: {CPU: 4, GPU: 2, lab: 1}, min_workers: 0, max_workers: 2}
+file_mounts: {}
+cluster_synced_files: []
+file_mounts_sync_continuously: false
+rsync_exclude: []
+rsync_filter: []
+initialization_commands: []
+setup_commands: []
+head_setup_commands: []
+worker_setup_commands: []
+head_start_ray_commands: []
+worker_start_ray_commands: []
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory) -> Iterator[str]:
-    """A machine of each kind, with a CPU each: one that has a `lab`, and one with a T4."""
+    """A machine of each kind, with a CPU each: one that has a `lab`, and one with a T4.
+
+    Its autoscaler may start others with two GPUs.
+    """
     scratch = tmp_path_factory.mktemp("ray")
+    (scratch / "grows.yaml").write_text(GROWS)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     head = ("--head", f"--port={address.rpartition(':')[2]}", f"--temp-dir={scratch}",
-            "--include-dashboard=false", "--disable-usage-stats")  # fmt: skip
+            "--include-dashboard=false", "--disable-usage-stats",
+            f"--autoscaling-config={scratch}/grows.yaml")  # fmt: skip
     with machine_with("lab", *head), machine_with("accelerator_type:T4", f"--address={address}"):
         os.environ.update({**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
         with connected(address):
@@ -63,7 +93,7 @@ def machine_with(resource: str, *options: str) -> Generator[None]:
         [ray, "start", "--block", "--num-cpus=1", "--num-gpus=0", *options,
          "--resources", json.dumps({resource: 1}), "--object-store-memory=100000000"],
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, **ENVIRONMENT, "RAY_AUTH_MODE": "disabled"},
+        env={**os.environ, **ENVIRONMENT, "RAY_AUTH_MODE": "disabled", "RAY_FAKE_CLUSTER": "1"},
     )  # fmt: skip
     try:
         for option in options:
@@ -169,6 +199,16 @@ def test_plan_refuses_what_would_wait_for_ever(cluster, tmp_path, capsys):
         "resources.custom.lab: each trial asks for 2 lab, but the largest node here has 1" in err
     )
     assert "(arm length=20it)" in err
+
+
+def test_plan_shows_what_waits_until_the_cluster_has_grown(cluster, tmp_path, capsys):
+    wanted = "axes.zip.resources.gpus=[2, 0]"
+    code, out, _ = plan(tmp_path, cluster, capsys, wanted)
+    assert code == 0
+    assert re.search(r"length=20it.* +1 CPU, 2 GPU, 1 lab +none yet: the cluster grows", out)
+    code, _, err = plan(tmp_path, cluster, capsys, "axes.zip.resources.gpus=[3, 0]")
+    assert code == 2
+    assert "resources.gpus: each trial asks for 3 GPU, but the largest node here has 2" in err
 
 
 def test_run_refuses_it_too_and_trains_nothing(cluster, tmp_path):
