@@ -18,7 +18,7 @@ from raylottery.errors import SpecError
 from raylottery.spec.axes import FOLLOWERS, axis_lists, combinations
 from raylottery.spec.fingerprint import canonical, fingerprint
 from raylottery.spec.problems import Key, Problem, dotted, explain, shown
-from raylottery.spec.rounds import Round, arm_spec, lineage_rounds
+from raylottery.spec.rounds import Round, Shared, lineage_rounds
 from raylottery.spec.sweep import Sweep
 
 
@@ -37,6 +37,11 @@ class Arm:
     study: Sweep = field(hash=False)
     """The sweep with these values in place, and no axes."""
 
+    @cached_property
+    def shared(self) -> Shared:
+        """What all rounds of all its lineages share."""
+        return Shared.of(self.study)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
@@ -49,7 +54,7 @@ class Lineage:
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
         """All rounds by index, each ticket before its controls."""
-        return lineage_rounds(self.arm.study, self.seed)
+        return lineage_rounds(self.arm.study, self.seed, self.arm.shared)
 
 
 def expand(sweep: Sweep) -> tuple[Arm, ...]:
@@ -65,7 +70,9 @@ def lineages(sweep: Sweep) -> tuple[Lineage, ...]:
     arms = expand(sweep)
     return tuple(
         Lineage(
-            arm=arm, seed=seed, id=fingerprint({**arm_spec(arm.study), "seed": seed}, ID_LENGTH)
+            arm=arm,
+            seed=seed,
+            id=fingerprint({**arm.shared.pruned, "seed": seed}, ID_LENGTH),
         )
         for seed in sweep.seeds
         for arm in arms
@@ -94,7 +101,7 @@ def _arm(study: Sweep, given: Mapping[str, Any]) -> Arm:
         if not path.startswith(FOLLOWERS)
     }
     return Arm(
-        id=fingerprint(arm_spec(study), ID_LENGTH),
+        id=fingerprint(Shared.of(study).pruned, ID_LENGTH),
         label=_label(values),
         values=values,
         study=study,

@@ -58,15 +58,30 @@ class Round:
     stop: Stop
 
 
-def lineage_rounds(study: Sweep, seed: int) -> tuple[Round, ...]:
+@dataclass(frozen=True)
+class Shared:
+    """What the specs of a study's rounds share: worked out once, for its lineages may be many."""
+
+    training: dict[str, Any]
+    """Of all rounds."""
+    pruned: dict[str, Any]
+    """Of all but the dense one."""
+
+    @classmethod
+    def of(cls, study: Sweep) -> Shared:
+        training = {"schema": SCHEMA, **_training(study)}
+        return cls(training, {**training, **_pruning(study)})
+
+
+def lineage_rounds(study: Sweep, seed: int, shared: Shared | None = None) -> tuple[Round, ...]:
     """The rounds of a study's lineage by index, each ticket before its controls."""
-    dense = dense_round(study, seed)
-    arm = arm_spec(study)
+    shared = shared or Shared.of(study)
+    dense = dense_round(study, shared, seed)
     rounds = [dense]
     parent = dense
     for index in range(1, study.prune.rounds + 1):
         ticket, *controls = (
-            pruned_round(study, arm, parent, dense, index, control)
+            pruned_round(study, shared, parent, dense, index, control)
             for control in ("ticket", *study.controls)
         )
         rounds += [ticket, *controls]
@@ -74,9 +89,9 @@ def lineage_rounds(study: Sweep, seed: int) -> tuple[Round, ...]:
     return tuple(rounds)
 
 
-def dense_round(study: Sweep, seed: int) -> Round:
+def dense_round(study: Sweep, shared: Shared, seed: int) -> Round:
     """Round 0, the trunk."""
-    spec = {"schema": SCHEMA, **_training(study), "seed": seed, "round": 0}
+    spec = {**shared.training, "seed": seed, "round": 0}
     if study.prune.biases:
         # What a round counts as prunable is part of its record.
         spec["biases"] = True
@@ -107,15 +122,12 @@ def dense_round(study: Sweep, seed: int) -> Round:
 
 
 def pruned_round(
-    study: Sweep, arm: dict[str, Any], parent: Round, dense: Round, index: int, control: str
+    study: Sweep, shared: Shared, parent: Round, dense: Round, index: int, control: str
 ) -> Round:
-    """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it.
-
-    `arm` is the study's `arm_spec`, which all of its rounds have in common.
-    """
+    """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it."""
     length = study.stop.length_of(study.trainer.total_steps, study.prune, index)
     weights, rewind_step, clock, end = _rewound(study, length)
-    spec = {**arm, "seed": dense.seed, "round": index, "parent": parent.key}
+    spec = {**shared.pruned, "seed": dense.seed, "round": index, "parent": parent.key}
     mask = "imp"
     if control != "ticket":
         spec["control"] = {"name": control, "draw": 0}
@@ -150,11 +162,6 @@ def pruned_round(
         prune=study.prune,
         stop=study.stop,
     )
-
-
-def arm_spec(study: Sweep) -> dict[str, Any]:
-    """All that determines an arm: not its seeds, nor how many rounds and controls it has."""
-    return {"schema": SCHEMA, **_training(study), **_pruning(study)}
 
 
 def _training(study: Sweep) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def initialise(net: nn.Module, rule: str) -> None:
 @torch.no_grad()
 def refuse_unfit(net: nn.Module, spec: ClassifierTrainer) -> None:
     """Refuse a network that does not take the data or does not give an output for each class."""
+    if isinstance(net, MLP | ResidualMLP):
+        return  # made to fit; and without storage, a forward pass would load torch's compiler
     x = blank(net, spec.size.shape)
     given = f"{'x'.join(map(str, spec.size.shape))} ({spec.dataset})"
     try:
