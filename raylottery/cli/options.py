@@ -39,3 +39,11 @@ OnlyOption = Annotated[
 ReplaceOption = Annotated[
     bool, Parameter(help="Give the sweep's name to this file, though its trainer differs.")
 ]
+TrackOption = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--track",
+        help="Show each finished round in tensorboard[:DIR], mlflow[:URI] or wandb[:PROJECT]; "
+        "may be repeated.",
+    ),
+]

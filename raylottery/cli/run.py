@@ -16,6 +16,7 @@ from raylottery.cli.options import (
     ReplaceOption,
     SetOption,
     StoreOption,
+    TrackOption,
 )
 
 
@@ -32,13 +33,7 @@ def run(
     inline: Annotated[bool, Parameter(help="Train in this process, without Ray.")] = False,
     only: OnlyOption = None,
     replace: ReplaceOption = False,
-    track: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--track",
-            help="Show each finished round in tensorboard[:DIR] or mlflow[:URI]; may be repeated.",
-        ),
-    ] = (),
+    track: TrackOption = (),
     json: JsonOption = False,
 ) -> int:
     """Train what is not done of a sweep; safe to repeat."""

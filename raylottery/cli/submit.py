@@ -16,6 +16,7 @@ from raylottery.cli.options import (
     ReplaceOption,
     SetOption,
     StoreOption,
+    TrackOption,
 )
 
 
@@ -38,13 +39,14 @@ def submit(
     max_concurrent: MostOption = None,
     only: OnlyOption = None,
     replace: ReplaceOption = False,
+    track: TrackOption = (),
     follow: Annotated[
         bool, Parameter(help="Show the job's lines until it ends, and exit as it does.")
     ] = False,
     json: JsonOption = False,
 ) -> int:
     """Hand a sweep to a Ray cluster as a job; returns at once."""
-    from raylottery.driver.jobs import Jobs
+    from raylottery.driver.jobs import Jobs, trackable
     from raylottery.driver.jobs import submit as hand_in
     from raylottery.errors import UsageError
     from raylottery.spec import read_sweep
@@ -54,9 +56,11 @@ def submit(
     if max_concurrent is not None and max_concurrent < 1:
         raise UsageError(f"--max-concurrent {max_concurrent}: at least one lineage must train")
     spec = read_sweep(sweep, set_)
+    trackers = [word for tracker in trackable(track, store) for word in ("--track", tracker)]
     jobs = Jobs(address)
     options = [] if max_concurrent is None else ["--max-concurrent", str(max_concurrent)]
     options += [] if only is None else ["--only", only]
+    options += trackers
     done = hand_in(spec, store, jobs, env=env, options=options, replace=replace)
     name, at = spec.name, f"--store {render.quoted(done.store)}"
     next_ones = [

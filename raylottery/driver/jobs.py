@@ -9,7 +9,6 @@ import os
 import secrets
 import shlex
 import socket
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -24,12 +23,18 @@ from raylottery.driver.live import JOB, Letter, drop, letters, now, post, still_
 from raylottery.driver.parcel import SWEEP, Env, pack, python, variables
 from raylottery.driver.plan import Plan, make_plan
 from raylottery.driver.run import refuse_another_study
+from raylottery.driver.scratch import scratch_folder
+from raylottery.driver.track import named
 from raylottery.errors import NotFoundError, UsageError
 from raylottery.spec import Sweep
 from raylottery.store import Store
 
 
 PATIENCE_S = 3.0
+SHOWN = (
+    "a job's command line is shown to all who see the cluster. Leave user and password out of the "
+    "URI: the cluster's machines must have them in their environment"
+)
 SWEEP_IS, STORE_IS = "raylottery_sweep", "raylottery_store"
 
 
@@ -233,13 +238,15 @@ def hand_in(
 ) -> None:
     """The job itself: `raylottery run` on the head, in a folder with the sweep."""
     words = ["-m", "raylottery", "run", SWEEP, "--store", store.uri, "--address", "auto"]
-    with tempfile.TemporaryDirectory(prefix="raylottery-job-") as folder:
-        pack(Path(folder), sweep, env)
+    with scratch_folder("raylottery-job-") as scratch:
+        folder = scratch / "job"
+        folder.mkdir()
+        pack(folder, sweep, env)
         try:
             jobs.client.submit_job(
                 entrypoint=shlex.join([*python(env), *words, *options]),
                 submission_id=job,
-                runtime_env={"working_dir": folder, "env_vars": {JOB: job, **variables(env)}},
+                runtime_env={"working_dir": str(folder), "env_vars": {JOB: job, **variables(env)}},
                 metadata=about(sweep.name, store),
             )
         except (RuntimeError, OSError) as error:
@@ -254,11 +261,7 @@ def shared(store: str, address: str) -> str:
     """The store as a job can open it; UsageError for a folder that only this machine has."""
     parts = urlsplit(store)
     if "://" in store and parts.password is not None:
-        raise UsageError(
-            "--store: a job's command line is shown to all who see the cluster. Leave user and "
-            "password out of the URI: the cluster's machines must have them in their environment "
-            "(such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
-        )
+        raise UsageError(f"--store: {SHOWN} (such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)")
     if "://" in store or is_here(endpoint(address)[0]):
         return store  # of file:///..., the job itself sees whether it is the same folder
     folder = Path(store).expanduser().absolute()
@@ -267,6 +270,31 @@ def shared(store: str, address: str) -> str:
         f"as s3://bucket/folder; or, for a folder that all machines mount at the same place, "
         f"{folder.as_uri()}"
     )
+
+
+def trackable(wanted: Sequence[str], store: str) -> list[str]:
+    """What `--track` says, if a job can do it: it runs on the head, in a folder that goes."""
+    words = []
+    for name, where in named(wanted).items():
+        if name == "mlflow":
+            where = where or os.environ.get("MLFLOW_TRACKING_URI", "")
+            if not where.startswith(("http://", "https://")):
+                raise UsageError(
+                    f"--track mlflow{where and ':'}{where}: a job shows its rounds to a server: "
+                    f"give --track mlflow:http://HOST:5000"
+                )
+            if urlsplit(where).password is not None:
+                raise UsageError(f"--track mlflow: {SHOWN} (MLFLOW_TRACKING_USERNAME and "
+                                 f"MLFLOW_TRACKING_PASSWORD)")  # fmt: skip
+        if name == "tensorboard" and (
+            ("://" in store and not where) or where[:1] not in ("", "/")
+        ):
+            raise UsageError(
+                f"--track tensorboard{where and ':'}{where}: give a folder of the head's machine "
+                f"from its root, as --track tensorboard:/mnt/shared/logs"
+            )
+        words.append(f"{name}:{where}" if where else name)
+    return words
 
 
 def is_here(host: str) -> bool:

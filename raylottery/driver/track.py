@@ -9,7 +9,8 @@ beside the training and never holds it up; a tracker that fails ends no sweep.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol
@@ -89,12 +90,8 @@ class Feed:
         if not steps:
             return
         complete = all(r.key in told or r.key in records for r in lineage.rounds)
-        try:
+        with self._forgiving():
             self.tracker.tell(lineage, steps, complete=complete)
-        except Exception as error:  # noqa: BLE001 (of whatever kind: the sweep is worth more)
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self.error = without_credentials(first)
-        else:
             told.update(records)
 
     def finish(self, lineages: Iterable[Lineage]) -> None:
@@ -102,8 +99,17 @@ class Feed:
         self.error = None
         for lineage in lineages:
             self.catch_up(lineage)
-        if self.error is None:
+        with self._forgiving():
             self.tracker.close()
+
+    @contextmanager
+    def _forgiving(self) -> Generator[None]:
+        """A failure of whatever kind is kept, the first one: the sweep is worth more."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self.error = self.error or without_credentials(first)
 
     @property
     def count(self) -> int:
@@ -165,20 +171,25 @@ class Tracking:
                 feed.catch_up(lineage)
 
 
-TRACKERS = ("tensorboard", "mlflow")
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
-def open_trackers(wanted: Sequence[str], sweep: str, store: Store) -> list[Tracker]:
-    """The trackers that `--track` names, proven to answer before anything is trained."""
-    found: dict[str, Tracker] = {}
+def named(wanted: Sequence[str]) -> dict[str, str]:
+    """What `--track` says: where each tracker writes to, by its name; empty where it says not."""
+    found: dict[str, str] = {}
     for word in wanted:
         name, _, where = word.partition(":")
         if name not in TRACKERS:
             raise UsageError(f"--track {name}: no such tracker. {did_you_mean(name, TRACKERS)}")
         if name in found:
             raise UsageError(f"--track {name} is given twice; take one out")
-        found[name] = open_tracker(name, where, sweep, store)
-    return list(found.values())
+        found[name] = where
+    return found
+
+
+def open_trackers(wanted: Sequence[str], sweep: str, store: Store) -> list[Tracker]:
+    """The trackers that `--track` names, proven to answer before anything is trained."""
+    return [open_tracker(name, where, sweep, store) for name, where in named(wanted).items()]
 
 
 def open_tracker(name: str, where: str, sweep: str, store: Store) -> Tracker:
@@ -186,6 +197,10 @@ def open_tracker(name: str, where: str, sweep: str, store: Store) -> Tracker:
         from raylottery.driver.track_tensorboard import TensorBoard
 
         return TensorBoard.open(where, sweep, store)
-    from raylottery.driver.track_mlflow import MLflow
+    if name == "mlflow":
+        from raylottery.driver.track_mlflow import MLflow
 
-    return MLflow(where or None, sweep, store.uri)
+        return MLflow(where or None, sweep, store.uri)
+    from raylottery.driver.track_wandb import WandB
+
+    return WandB(where or sweep)

@@ -21,7 +21,7 @@ from raylottery import __version__
 from raylottery.cli.progress import Diary
 from raylottery.driver import jobs as handing_in
 from raylottery.driver import live
-from raylottery.driver.jobs import Job, Jobs, shared, submit
+from raylottery.driver.jobs import Job, Jobs, shared, submit, trackable
 from raylottery.driver.live import JOB, Letter
 from raylottery.driver.parcel import pack, pins
 from raylottery.driver.run import run
@@ -181,6 +181,36 @@ def test_a_uri_is_taken_at_its_word(store):
 def test_a_password_in_the_uri_is_refused_and_not_repeated():
     with pytest.raises(UsageError, match="in their environment") as refused:
         shared("s3://me:secret@bucket/folder", "http://192.0.2.7:8265")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_job_tracks_where_it_can():
+    words = ["tensorboard", "mlflow:http://me@host:5000", "wandb:team/project"]
+    assert trackable(words, "/mnt/shared/results") == words
+    assert trackable(["tensorboard:/logs"], "s3://bucket/folder") == ["tensorboard:/logs"]
+
+
+def test_a_job_tracks_to_the_server_of_this_environment(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
+    assert trackable(["mlflow"], "/mnt/results") == ["mlflow:https://host"]
+
+
+@pytest.mark.parametrize(
+    ("word", "mend"),
+    [
+        ("tensorboard", "--track tensorboard:/mnt/shared/logs"),
+        ("tensorboard:logs", "--track tensorboard:/mnt/shared/logs"),
+        ("mlflow", "--track mlflow:http://HOST:5000"),
+        ("mlflow:sqlite:///mlflow.db", "--track mlflow:http://HOST:5000"),
+        ("mlflow:http://me:secret@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("tensorbord", "tensorboard"),
+    ],
+)
+def test_what_a_job_cannot_track_is_refused(word, mend, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UsageError) as refused:
+        trackable([word], "s3://bucket/folder")
+    assert mend in str(refused.value)
     assert "secret" not in str(refused.value)
 
 
