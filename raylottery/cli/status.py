@@ -29,26 +29,54 @@ def status(
     watch: Annotated[
         bool, Parameter(help="Look again every 5 seconds, until nothing runs any more.")
     ] = False,
+    serve: Annotated[
+        bool,
+        Parameter(
+            help="Show it, and the report as far as it is, on a page that keeps up to date."
+        ),
+    ] = False,
+    port: Annotated[
+        int | None,
+        Parameter(
+            help="Where --serve answers, at 127.0.0.1 alone; 8787 or the next free one if "
+            "left out."
+        ),
+    ] = None,
     address: JobsOption = None,
     json: JsonOption = False,
 ) -> int:
     """Show one sweep: arms by seeds, rounds done, what runs, time left, first errors."""
-    from raylottery.driver.stored import standing
+    from raylottery.driver.stored import refuse_unknown, standing
     from raylottery.errors import UsageError
     from raylottery.store import Store
 
     if watch and json:
         raise UsageError("--watch draws a table again and again, --json prints once: give one")
+    if serve and (watch or json):
+        raise UsageError(
+            f"--serve answers browsers until Ctrl-C, {'--watch' if watch else '--json'} writes "
+            "here: give one"
+        )
+    if port is not None and not serve:
+        raise UsageError("--port says where --serve answers: give --serve too, or leave it out")
     opened = Store.existing(store)
 
+    before: Standing | None = None
+
     def look() -> tuple[Standing, Sequence[Job]]:
-        now = standing(name, opened)
+        nonlocal before
+        now = before = standing(name, opened, before)
         if address is None:
             return now, ()
         from raylottery.driver.jobs import Jobs
 
         return now, Jobs(address).of(name, opened)
 
+    if serve:
+        from raylottery.cli.serve import serve as answer_browsers
+
+        refuse_unknown(name, opened)
+        return answer_browsers(name, opened.files, look, port)
     if watch:
         now = watched(look)
     else:

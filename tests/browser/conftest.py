@@ -22,12 +22,12 @@ class Browser:
     def __init__(self, chrome: Chrome):
         self.chrome = chrome
 
-    def open(self, page: Path, *, width: int = DESKTOP, scheme: str = "light") -> None:
+    def open(self, page: Path | str, *, width: int = DESKTOP, scheme: str = "light") -> None:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        self.chrome.get(page.as_uri())
+        self.chrome.get(page if isinstance(page, str) else page.as_uri())
 
     def run(self, script: str, *arguments):
         return self.chrome.execute_script(script, *arguments)

@@ -89,7 +89,7 @@ def _missing(
             f"{count(done.unfinished, 'lineage')} of {len(done.lineages):,} "
             f"{'is' if done.unfinished == 1 else 'are'} not finished: "
             f"{done.planned - done.done:,} of {done.planned:,} rounds are missing. "
-            "Run the sweep again; it trains only those."
+            "A run of the sweep trains only those."
         )
     if failures.lineages:
         yield (

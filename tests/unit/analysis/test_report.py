@@ -10,7 +10,8 @@ from importlib import resources
 import pandas as pd
 import pytest
 
-from raylottery.analysis.report import gather, page, prose, report
+from raylottery.analysis.report import gather, page, report
+from raylottery.analysis.report.html import prose
 from raylottery.cli import main
 
 
@@ -367,7 +368,7 @@ def test_a_big_sweep_stays_small_and_says_what_it_leaves_out(study, lineages):
 
 def test_style_script_and_template_come_with_the_package():
     folder = resources.files("raylottery.analysis.report")
-    for name in ("page.html", "style.css", "script.js"):
+    for name in ("page.html", "style.css", "script.js", "live.html", "live.css", "live.js"):
         assert (folder / name).is_file()
 
 
