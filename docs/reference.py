@@ -85,6 +85,33 @@ theirs.
 
 """
 
+KEEPING = """## What is kept
+
+Records, curves and layers of finished rounds always stay, and so do all tables. `keep` says what
+of the weights stays:
+
+| `keep` | tickets | snapshots of the dense training |
+|---|---|---|
+| `all` | all | all |
+| `tickets` | all | none |
+| `last` | of each lineage its own last one, none of controls | those that its rounds rewind to |
+| `{what: last, densities: [0.2]}` | also those of the rounds nearest to these | the same |
+
+The round nearest to a density is the one whose planned density, `(1 - prune.fraction) ** round`,
+differs least from it on a log scale; of two that are equally near, the denser.
+
+What is not kept goes while the sweep runs, as soon as its own round and every round that is
+trained from it are finished, in whatever sweep of the store; what another sweep keeps stays.
+Changing `keep` of a finished sweep and running it again takes away what now may go, and trains
+nothing. `keep` is in no key, so it changes no result and no name.
+
+More `prune.rounds` need the last tickets alone. A new control or arm may need tickets that went:
+the rounds that left them are trained again, on a CPU with the same bits, and `plan` says how many.
+A sweep that is run again with a `keep` that keeps more brings back what it had let go in the same
+way. A snapshot that went is made again by training the first steps.
+
+"""
+
 TAIL = """## Axes
 
 `axes` maps fields to lists of values; the arms are their product, and each arm is run with every
@@ -110,7 +137,8 @@ new is trained.
 
 def page() -> str:
     """The whole reference."""
-    return HEAD + section(Sweep, "The sweep", "") + lists() + stopping() + RESETTING + TAIL
+    whole = section(Sweep, "The sweep", "") + lists() + stopping()
+    return HEAD + whole + RESETTING + KEEPING + TAIL
 
 
 def section(model: type[BaseModel], title: str, path: str) -> str:

@@ -39,6 +39,31 @@ class StoreError(RaylotteryError):
     """A store whose contents contradict themselves."""
 
 
+class Damaged(StoreError):
+    """A file of a store that is not as it was written."""
+
+
+class LostRound(Damaged):
+    """A finished round whose record, or a file of it, is damaged or gone: it has to be trained
+    again before others can stand on it."""
+
+    def __init__(self, message: str, key: str = ""):
+        super().__init__(message)
+        self.key = key
+
+
+class NotKept(LostRound):
+    """A file of a finished round that a sweep's `keep` let go."""
+
+    exit_code = 2
+
+
+class NewerStore(StoreError):
+    """Something that a newer raylottery wrote: it is never set aside, and never overwritten."""
+
+    exit_code = 2
+
+
 class DataError(RaylotteryError):
     """A file of a data set that is not what its publisher made."""
 

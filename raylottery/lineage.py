@@ -7,28 +7,35 @@ A round that the store holds is not trained again, and its ticket is drawn from 
 record alone. So a lineage goes on from wherever it stopped, whoever trained the rounds before,
 and lineages that share rounds (the dense one, above all) share the work. Lineages of one shape go
 in lockstep: at each round, all tickets that are due are handed to the trainer together.
+
+Where a file of the parent, or of the trunk, turns out to be damaged or gone, that round is set
+aside and trained again first.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from raylottery.errors import NothingToPrune, RaylotteryError, StoreError, TrainingError
+from raylottery.errors import LostRound, NothingToPrune, RaylotteryError, TrainingError
 from raylottery.pruning import Masks, alter, apply_mask, prune
 from raylottery.pruning.profile import profile
 from raylottery.spec import Lineage, Round, derive_seed
 from raylottery.spec.rounds import goes_by_masks
 from raylottery.store import Record, Store
 from raylottery.store.tables import CURVE, LAYER, to_bytes
-from raylottery.store.tickets import Sections, pack, unpack
+from raylottery.store.tickets import TICKET, Sections, pack, read_ticket, unpack
 from raylottery.trainers.base import Aside, Outcome, Previous, Start, Ticket, Trainer, Weights
 
 
 log = logging.getLogger(__name__)
+
+LOSSES = 3
+"""So often a round is trained again in a row because its files are lost: then the disk is."""
 
 
 class Busy(Exception):
@@ -59,8 +66,31 @@ def grow(
     """Train every unfinished round of the lineages, and yield each as it is committed.
 
     `extents` names, for each trunk, the steps at which it is to leave a snapshot. Raises `Busy`
-    at a round that someone else is training: come back later.
+    at a round that someone else is training: come back later. A round that was done, and is lost,
+    is yielded again.
     """
+    losses: Counter[str] = Counter()
+    while True:
+        try:
+            yield from advance(lineages, trainer, store, sweep, extents)
+            return
+        except RoundFailed as failure:
+            lost = failure.cause
+            if not isinstance(lost, LostRound) or losses[lost.key] == LOSSES:
+                raise
+            losses[lost.key] += 1
+            if not store.set_aside(lost.key):
+                raise Busy(failure.round) from failure
+
+
+def advance(
+    lineages: Sequence[Lineage],
+    trainer: Trainer,
+    store: Store,
+    sweep: str,
+    extents: Mapping[str, Sequence[int]],
+) -> Iterator[tuple[Round, Record]]:
+    """Train every unfinished round; RoundFailed, of a LostRound where one stands on such."""
     last = max(lineage.rounds[-1].index for lineage in lineages)
     setbacks: list[RoundFailed] = []
     for index in range(last + 1):
@@ -75,7 +105,8 @@ def grow(
                     outcomes = trainer.train(starts)
                 except Exception as error:
                     setbacks.append(RoundFailed(batch[0], error))
-                    if any(round.control == "ticket" for round in batch):
+                    lost = isinstance(error, LostRound)
+                    if lost or any(round.control == "ticket" for round in batch):
                         raise setbacks[-1] from error
                     continue
                 records = [
@@ -145,7 +176,7 @@ def drawing(round: Round, masks: Masks, trainer: Trainer) -> Callable[[Weights],
 def left_by(round: Round, store: Store) -> Previous:
     """What the round before ended with, besides the ticket that is drawn from it."""
     assert round.parent is not None
-    sections, _ = unpack(store.read_file(finished(round.parent, store), "ticket.safetensors"))
+    sections = read_ticket(finished(round.parent, store), store)
     weights = sections.get("stopped", sections["trained"])
     return Previous(weights=weights, carried=sections.get("carried", {}))
 
@@ -184,10 +215,18 @@ def draw(round: Round, trainer: Trainer, store: Store) -> Ticket:
     return Ticket(weights=apply_mask(weights, masks), masks=masks, unmasked=weights)
 
 
+def started(round: Round, mask: Weights, trainer: Trainer, store: Store) -> Weights:
+    """The weights that a finished round with this mask started from: its parent's ticket may have
+    gone since."""
+    if round.control != "ticket" or round.rewind_step is None:
+        return begin(round, trainer, store, {}).ticket.weights
+    return apply_mask(rewound(round, round.rewind_step, trainer, store), Masks(mask))
+
+
 def harvest(key: str, store: Store) -> tuple[Weights, Masks]:
     """What a finished round found: weights, at the end or where a stop rule ended the search, and
     the mask they were trained under."""
-    sections, _ = unpack(store.read_file(finished(key, store), "ticket.safetensors"))
+    sections = read_ticket(finished(key, store), store)
     return sections.get("stopped", sections["trained"]), Masks(sections["mask"])
 
 
@@ -195,7 +234,8 @@ def finished(key: str, store: Store) -> Record:
     """The record of a round that must be there, because another stands on it."""
     record = store.record(key)
     if record is None:
-        raise StoreError(f"round {key} is gone from the store: run the sweep again to train it")
+        problem = f"round {key} is gone from the store: run the sweep again to train it"
+        raise LostRound(problem, key)
     return record
 
 
@@ -269,7 +309,7 @@ def commit(
         files={
             "curve.parquet": to_bytes([asdict(point) for point in outcome.curve], CURVE),
             "layers.parquet": to_bytes([asdict(layer) for layer in layers], LAYER),
-            "ticket.safetensors": pack(sections),
+            TICKET: pack(sections),
         },
         result={
             "density": ticket.masks.density,

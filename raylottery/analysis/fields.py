@@ -23,6 +23,7 @@ BOOKKEEPING = frozenset(
         "resources",
         "checkpoint",
         "retries",
+        "timeout",
         "cohort",
         "keep",
         "prune.rounds",

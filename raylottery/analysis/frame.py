@@ -13,13 +13,13 @@ from functools import cached_property
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raylottery.analysis.fields import axis_values, plain
-from raylottery.errors import NotFoundError, StoreError, UsageError, did_you_mean
+from raylottery.errors import NotFoundError, UsageError, did_you_mean
 from raylottery.store import layout
 from raylottery.store.files import Files
 from raylottery.store.opening import open_files
+from raylottery.store.tables import read_table
 
 
 # Read as categories where only compared and grouped: 2 million ids are a few thousand names.
@@ -73,21 +73,13 @@ class Frame:
             ) from error
 
     def _read_one(self, name: str, table: str, columns: Sequence[str] | None) -> pa.Table:
-        path = _table(name, table)
-        if not self.files.exists(path):
+        dictionaries = [column for column in NAMES if column in (columns or ())]
+        try:
+            return read_table(self.files, _table(name, table), columns, dictionaries)
+        except FileNotFoundError as error:
             raise NotFoundError(
                 f"sweep {name!r} has no {table}.parquet yet: it is written when the sweep ends or "
                 f"is interrupted. Finish it with `raylottery run`, then look again."
-            )
-        source = pa.BufferReader(self.files.read(path))
-        try:
-            names = [name for name in NAMES if name in (columns or ())]
-            file = pq.ParquetFile(source, read_dictionary=names)
-            return file.read(columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StoreError(
-                f"{self.files.where(path)} cannot be read ({error}). `raylottery run` the sweep "
-                "again: it trains nothing that is done and rewrites the table."
             ) from error
 
     def _with_axes(self, table: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The command line: one small file a command, loaded when it is called.
 
-Exit codes: 0 done; 1 some lineages failed; 2 wrong usage or sweep file; 3 not found or
-unreachable; 130 interrupted.
+Exit codes: 0 done; 1 some lineages failed, or a file of the store is damaged; 2 wrong usage or
+sweep file, or a store of a newer raylottery; 3 not found or unreachable; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ COMMANDS = {
         "Each is the very episode that was measured, from the same seed, and nothing is trained. "
         "A video needs pip install 'raylottery[video]'."
     ),
+    "prune-store": (
+        "Remove what no sweep of a store refers to; without --yes, only say what would go.\n\n"
+        "Rounds and snapshots of no sweep, attempts that came to nothing, and what killed runs "
+        "left. To remove a sweep and all that is its own, remove its folder in STORE/sweeps "
+        "first."
+    ),
     "doctor": "Check versions, GPUs, Ray, data sets and a store.",
 }
 """What each command does: its first sentence for the list, all of it for its own help."""
@@ -76,7 +82,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for name, text in COMMANDS.items():
-    app.command(f"raylottery.cli.{name}:{name}", name=name, help=text)
+    module = name.replace("-", "_")
+    app.command(f"raylottery.cli.{module}:{module}", name=name, help=text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     render.spell_out_what_streams_cannot_write()
     try:
-        return app(words) or 0
+        with render.warnings():
+            return app(words) or 0
     except RaylotteryError as error:
         render.error(str(error))
         return error.exit_code

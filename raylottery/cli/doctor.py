@@ -12,7 +12,16 @@ from raylottery.cli.options import JsonOption
 
 def doctor(
     *,
-    store: Annotated[str | None, Parameter(help="Also check every round of this store.")] = None,
+    store: Annotated[
+        str | None, Parameter(help="Also check every round, snapshot and table of this store.")
+    ] = None,
+    repair: Annotated[
+        bool,
+        Parameter(
+            help="With --store: set damaged rounds aside, remove other damaged files, make all "
+            "tables anew from the rounds. Trains nothing."
+        ),
+    ] = False,
     fetch: Annotated[
         str | None,
         Parameter(
@@ -33,13 +42,15 @@ def doctor(
     from raylottery.driver.doctor import examine
     from raylottery.errors import UsageError
 
+    if repair and store is None:
+        raise UsageError("--repair mends a store: say which, as --store results")
     if fetch is not None:
         if store is not None:
             raise UsageError("--fetch fetches and --store checks: give only one")
         return bring(fetch, from_, json=json)
     if from_ is not None:
         raise UsageError("--from says where to fetch from: say also what, as --fetch cifar10")
-    findings = examine(store)
+    findings = examine(store, repair=repair)
     if json:
         render.json([finding._asdict() for finding in findings])
     else:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from raylottery.cli import render
 from raylottery.cli.options import DEFAULT_STORE, JsonOption, SetOption, StoreOption
+
+
+if TYPE_CHECKING:
+    from raylottery.driver.guess import Guess
+    from raylottery.spec import Sweep
 
 
 def plan(
@@ -28,8 +33,10 @@ def plan(
 ) -> None:
     """Show what a sweep would train, and what of it is done; starts nothing."""
     from raylottery.driver.cluster import connected
+    from raylottery.driver.guess import guess
+    from raylottery.driver.keep import with_missed
     from raylottery.driver.machines import growth, machines
-    from raylottery.driver.plan import guess, inspect, make_plan
+    from raylottery.driver.plan import inspect, make_plan
     from raylottery.driver.resources import in_words, places, refuse_unplaced, request
     from raylottery.driver.run import refuse_another_study
     from raylottery.spec import read_sweep
@@ -40,10 +47,12 @@ def plan(
     if opened is not None:
         refuse_another_study(spec, opened)
     planned = make_plan(spec, opened)
+    if opened is not None:
+        planned = with_missed(planned, opened)
     guessed = guess(planned, opened, inspect(planned))
     arms = {line.arm.id: line.arm for line in planned.lineages}
     asked = list(dict.fromkeys(in_words(request(arm.study)) for arm in arms.values()))
-    sections = [arm.study.resources.model_dump() for arm in arms.values()]
+    sections = [arm.study.resources.model_dump(mode="json") for arm in arms.values()]
     found = None
     if address is not None:
         with connected(address):
@@ -68,6 +77,7 @@ def plan(
                 "rounds": len(planned.rounds),
                 "rounds_to_do": len(planned.todo),
                 "rounds_shared": planned.shared,
+                "rounds_again": len(planned.again),
                 "updates_to_do": sum(round.end - round.clock for round in planned.todo),
                 "resources": [r for i, r in enumerate(sections) if r not in sections[:i]],
                 "places": None
@@ -83,7 +93,9 @@ def plan(
                     }
                     for place in found
                 ],
+                "keep": spec.keep.model_dump(),
                 "megabytes": guessed.megabytes,
+                "megabytes_peak": guessed.megabytes_peak,
                 "worker_seconds": guessed.worker_seconds,
             }
         )
@@ -94,7 +106,8 @@ def plan(
         f"{len(planned.lineages)} lineages, {len(planned.rounds)} distinct rounds "
         f"({planned.shared} more are shared), {len(planned.todo)} to train",
         f"each trial: {' or '.join(asked)}",
-        f"will add about {render.size(guessed.megabytes)} to {store}",
+        *again_for(len(planned.again)),
+        f"will add about {render.size(guessed.megabytes)} to {store}{on_the_way(guessed, spec)}",
         "time: no round of this sweep is measured yet"
         if guessed.worker_seconds is None
         else f"time: about {render.duration(guessed.worker_seconds)} of worker time, "
@@ -114,3 +127,18 @@ def plan(
             ]
         )
         refuse_unplaced(found)
+
+
+def again_for(count: int) -> list[str]:
+    """Why finished rounds are among those to train, if some are."""
+    if not count:
+        return []
+    rounds = "round that was finished is" if count == 1 else "rounds that were finished are"
+    return [f"{count} {rounds} trained again: `keep` let go of a ticket that is needed now"]
+
+
+def on_the_way(guessed: Guess, spec: Sweep) -> str:
+    """What a sweep's `keep` does to its size."""
+    if spec.keep.what == "all":
+        return ""
+    return f", at most {render.size(guessed.megabytes_peak)} on the way (keep: {spec.keep})"

@@ -81,8 +81,8 @@ class Diary:
 
     def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
         self.tally.end(lineage, event)
-        if event == "failed":
-            self.say(f"failed: {lineage.arm.label}, seed {lineage.seed} ({lineage.id}): {error}")
+        if event in BAD:
+            self.say(f"{BAD[event]}: {told(lineage)}: {error}")
         elif event == "done":
             self.say(f"{lineage.arm.label}, seed {lineage.seed}: done. {self.tally.line()}")
 
@@ -119,8 +119,8 @@ class Board:
 
     def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
         self.tally.end(lineage, event)
-        if event == "failed":
-            self.say(f"failed: {lineage.arm.label}, seed {lineage.seed} ({lineage.id}): {error}")
+        if event in BAD:
+            self.say(f"{BAD[event]}: {told(lineage)}: {error}")
 
     def stopping(self) -> None:
         self.note = STOPPING
@@ -160,10 +160,16 @@ class Board:
         return Text(f"{done}/{total}", style="green" if done == total else "dim")
 
 
+BAD = {"failed": "failed", "again": "broke off"}
+"""How events that a person may want to look into are called."""
 STOPPING = (
     "stopping: the running rounds are finished first; Ctrl-C again stops at once "
     "(no finished round is lost either way)"
 )
+
+
+def told(lineage: Lineage) -> str:
+    return f"{lineage.arm.label}, seed {lineage.seed} ({lineage.id})"
 
 
 def opening(plan: Plan, seats: int, place: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json as jsonlib
+import logging
 import shlex
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -52,6 +53,35 @@ def lines(*texts: str) -> None:
 
 def error(message: str) -> None:
     console(stderr=True).print(f"raylottery: {message}", markup=False, soft_wrap=True)
+
+
+class Warned(logging.Handler):
+    """Shows the first warnings of a command, and counts the rest."""
+
+    MOST = 5
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+        if self.count <= self.MOST:
+            error(f"warning: {record.getMessage()}")
+
+
+@contextmanager
+def warnings() -> Generator[None]:
+    """What the library warns of meanwhile, in a few lines on stderr."""
+    logger = logging.getLogger("raylottery")
+    handler = Warned()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        if handler.count > handler.MOST:
+            error(f"warning: and {handler.count - handler.MOST} more")
 
 
 def json(value: Any) -> None:
@@ -280,8 +310,8 @@ def findings(found: Sequence[Any]) -> None:
         lines(f"{'ok   ' if sound else 'WRONG'}  {what}: {text}")
 
 
-def finished(result: Result, store: str) -> None:
-    """What a run came to, and what to do next."""
+def finished(result: Result, store: str, words: Sequence[str]) -> None:
+    """What a run came to, and what to do next; `words` are those it was started with."""
     plan, ledger, name = result.plan, result.ledger, result.plan.sweep.name
     if ledger.trained:
         lines(
@@ -296,7 +326,8 @@ def finished(result: Result, store: str) -> None:
         lines(f"failed: {', '.join(failed)}: {first_line}")
     if result.failures:
         lines(
-            f"try only those again with --only failed; the logs are in {store}/sweeps/{name}/logs"
+            f"try only those again: raylottery run {shlex.join(words)} --only failed",
+            f"the logs are in {store}/sweeps/{name}/logs",
         )
     if result.missing:
         lines(

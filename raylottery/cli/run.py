@@ -87,7 +87,11 @@ def run(
             }
         )
     else:
-        render.finished(result, store)
+        words = [str(sweep), "--store", store]
+        words += [word for change in set_ for word in ("--set", change)]
+        words += ["--address", address] if address is not None else []
+        words += ["--inline"] if inline else []
+        render.finished(result, store, words)
         for feed in tracked:
             render.lines(f"{feed.tracker.name} has {feed.count} rounds: {feed.tracker.look}")
             if feed.error is not None:

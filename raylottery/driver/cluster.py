@@ -7,10 +7,12 @@ import os
 import shlex
 import socket
 import sys
+import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from raylottery.driver.scratch import scratch_folder
 from raylottery.errors import NotFoundError, UsageError
 
 
@@ -28,6 +30,13 @@ ENVIRONMENT = {
 
 
 PATIENCE_S = 5.0
+FOLDER = "raylottery-ray-"
+"""A local Ray's own files, of which it never clears any away, go into folders that we do."""
+SESSION = len(
+    f"/{FOLDER}12345678/r/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+)
+LONGEST = 107 if sys.platform == "linux" else 103
+"""So long may the path of a socket be; where temporary folders lie deeper, Ray chooses."""
 
 
 @contextmanager
@@ -42,25 +51,28 @@ def connected(address: str | None) -> Generator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        python = shlex.quote(sys.executable)
-        if python != sys.executable:  # a path with a space, which Ray's own shell line would split
-            quiet["runtime_env"] = {"py_executable": python}
-        # Never a cluster that happens to run on this machine, nor the one of RAY_ADDRESS.
-        ray.init("local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
-    else:
-        reach(address)
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise NotFoundError(
-                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
-                f"Is it up (`ray status --address {address}`), with the same RAY_AUTH_MODE?"
-            ) from error
-    try:
+    with ExitStack() as own:
+        if address is None:
+            python = shlex.quote(sys.executable)
+            if python != sys.executable:  # with a space, where Ray's own shell line would split
+                quiet["runtime_env"] = {"py_executable": python}
+            if len(tempfile.gettempdir()) + SESSION <= LONGEST:
+                # Below a folder that is this user's alone: Ray opens its own to everybody.
+                quiet["_temp_dir"] = str(own.enter_context(scratch_folder(FOLDER)) / "r")
+            own.callback(ray.shutdown)
+            # Never a cluster that happens to run on this machine, nor the one of RAY_ADDRESS.
+            ray.init("local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+        else:
+            reach(address)
+            own.callback(ray.shutdown)
+            try:
+                ray.init(address=address, **quiet)
+            except ConnectionError as error:
+                raise NotFoundError(
+                    f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
+                    f"Is it up (`ray status --address {address}`), with the same RAY_AUTH_MODE?"
+                ) from error
         yield
-    finally:
-        ray.shutdown()
 
 
 def reach(address: str) -> None:

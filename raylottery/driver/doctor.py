@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from raylottery import __version__
+from raylottery.driver.mend import Finding, stored
 from raylottery.driver.provenance import installed
 from raylottery.errors import UsageError
 from raylottery.spec import DATASETS, DataSize
-from raylottery.store import Store
 from raylottery.trainers import gpus
 
 
@@ -19,17 +19,9 @@ if TYPE_CHECKING:
     from raylottery.trainers.classifier.fetch import Watcher
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    what: str
-    sound: bool
-    found: str
-
-
-def examine(store: str | None) -> list[Finding]:
-    """Everything a sweep needs on this machine; the rounds of a store, where one is given."""
-    findings = [] if store is None else [*stored(store)]
+def examine(store: str | None, *, repair: bool = False) -> list[Finding]:
+    """Everything a sweep needs on this machine; all of a store, where one is given."""
+    findings = [] if store is None else [*stored(store, repair=repair)]
     return [*versions(), hardware(), *datasets(), *findings]
 
 
@@ -81,13 +73,3 @@ def fetch(name: str, mirror: str | None, watcher: Watcher) -> Fetched:
 
     fetched = bring(name, mirror, watcher)
     return Fetched(name, str(packed.place(name, DATASETS[name])), fetched)
-
-
-def stored(uri: str) -> Iterator[Finding]:
-    Store.existing(uri)
-    store = Store.open(uri)
-    yield Finding("store", True, f"{store.uri} can be written")
-    problems = [str(problem) for problem in store.check()]
-    yield from (Finding("store", False, problem) for problem in problems)
-    if not problems:
-        yield Finding("store", True, "every round's record and files are sound")

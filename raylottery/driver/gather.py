@@ -2,18 +2,20 @@
 
 Tables are rewritten while a sweep runs, but no more often than every ten seconds and for no more
 than a fiftieth of its time; curves and layers, which are long, at the end or at an interrupt
-alone.
+alone. Rounds whose files turn out to be damaged then are set aside and left out of all tables.
 """
 
 from __future__ import annotations
 
-import json
 import time
 
 from raylottery.driver.plan import Plan
 from raylottery.driver.provenance import provenance
-from raylottery.spec import dump_sweep
+from raylottery.driver.stored import describe
+from raylottery.errors import Damaged, LostRound
 from raylottery.store import Record, Store, layout, tables
+from raylottery.store.provenance import read_provenance, write_provenance
+from raylottery.store.rounds import tell
 
 
 EVERY_S = 10.0
@@ -30,17 +32,19 @@ class Gatherer:
         self.records: dict[str, Record] = {}
         self.news = set(plan.done)
         """Rounds that are known to have a record which was not read yet."""
+        self.lost: dict[str, LostRound] = {}
+        """Rounds that were done and are to be trained again."""
         self.began = self.last = time.monotonic()
         self.spent = 0.0
 
     def open(self) -> None:
         """Say what the sweep is, and who trains it, before anything of it is trained."""
         self.describe()
-        about = json.dumps(provenance(), indent=2) + "\n"
-        self.store.files.write(layout.provenance(self.name), about.encode())
+        write_provenance(self.name, self.store.files, provenance())
 
     def heard(self, key: str) -> None:
-        """A round was committed."""
+        """A round was committed, perhaps in place of one that was lost."""
+        self.records.pop(key, None)
         self.news.add(key)
 
     def tick(self) -> None:
@@ -61,18 +65,39 @@ class Gatherer:
     def write_all(self) -> None:
         """All tables, as the store has the rounds now."""
         self.describe()
+        self._mend_provenance()
+        known = self.plan.done | self.records.keys() | self.news
         self.news.update(self.plan.rounds)
+        self._collect()
+        unread = [self.store.loss(key) for key in known - self.records.keys()]
+        curves, no_curves = tables.read_curves(self.store, self.records)
+        layers, no_layers = tables.read_layers(self.store, self.records)
+        found = (*filter(None, unread), *no_curves, *no_layers)
+        self.lost = {lost.key: lost for lost in found}
+        for key in self.lost:
+            for kept in (self.records, curves, layers):
+                kept.pop(key, None)
+            self.store.set_aside(key)
         self.write_rounds()
         lineages = self.plan.lineages
-        self._write("curves", tables.build_curves(self.store, self.name, lineages, self.records))
-        self._write("layers", tables.build_layers(self.store, self.name, lineages, self.records))
+        self._write("curves", tables.build_curves(self.name, lineages, curves))
+        self._write("layers", tables.build_layers(self.name, lineages, layers))
         self._write("failures", tables.build_failures(self.store, self.name, lineages))
 
     def describe(self) -> None:
         """What the sweep is: enough for others to list it and to count what is done of it."""
-        spec = dump_sweep(self.plan.sweep).encode()
-        self.store.files.write_if_changed(layout.sweep_file(self.name), spec)
+        describe(self.plan.sweep, self.store)
         self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))
+
+    def _mend_provenance(self) -> None:
+        """Where nobody can say any more who ran the sweep, this process does now."""
+        try:
+            known = read_provenance(self.name, self.store.files) is not None
+        except Damaged as error:
+            tell(error)
+            known = False
+        if not known:
+            write_provenance(self.name, self.store.files, provenance())
 
     def _collect(self) -> None:
         missing = [key for key in self.news if key not in self.records]

@@ -13,7 +13,6 @@ from raylottery.spec import Lineage
 def run_inline(
     queue: WorkQueue,
     task_of: Callable[[Lineage], Task],
-    retries: int,
     on_start: Callable[[Lineage], None],
     on_signal: Callable[[Lineage, dict], None],
     on_tick: Callable[[], None],
@@ -23,15 +22,16 @@ def run_inline(
         lineage = queue.next()
         if lineage is None:
             on_tick()
-            time.sleep(0.1)  # only rounds that another driver is training are left
+            time.sleep(0.1)  # what is left is another driver's by now, or waits to be tried again
             continue
         on_start(lineage)
-        for attempt in range(1 + retries):
+        signals = train(task_of(lineage))
+        while True:
             try:
-                for signal in train(task_of(lineage)):
-                    on_signal(lineage, signal)
-                    on_tick()
+                signal = next(signals, None)
+            except Exception as error:  # noqa: BLE001 (noted by the trial; the queue tries again)
+                signal = {"event": "broken", "error": str(error) or type(error).__name__}
+            if signal is None:
                 break
-            except Exception as error:  # noqa: BLE001 (noted by the trial; the last one is told)
-                if attempt == retries:
-                    on_signal(lineage, {"event": "failed", "error": str(error)})
+            on_signal(lineage, signal)
+            on_tick()

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from raylottery.driver.cluster import ENVIRONMENT, choose_auth
 from raylottery.driver.gather import Gatherer
+from raylottery.driver.keep import recall, with_missed
 from raylottery.driver.live import JOB, Letter, drop, letters, now, post, still_running
 from raylottery.driver.parcel import SWEEP, Env, pack, python, variables
 from raylottery.driver.plan import Plan, make_plan
@@ -212,11 +213,12 @@ def submit(
     opened = Store.open(shared(store, jobs.address))
     if not replace:
         refuse_another_study(sweep, opened)
-    plan = make_plan(sweep, opened)
+    plan = with_missed(make_plan(sweep, opened), opened)
     if not plan.todo:
         return Submitted(plan, opened.uri, None)
     refuse_another_ray(jobs)
     refuse_running(sweep.name, opened, jobs)
+    recall(plan, opened)
     Gatherer(plan, opened).describe()
     letter = Letter(
         job=f"raylottery-{sweep.name}-{secrets.token_hex(3)}",

@@ -21,14 +21,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from raylottery import __version__
-from raylottery.errors import RaylotteryError, UsageError
+from raylottery.errors import Damaged, RaylotteryError, UsageError
 from raylottery.store import Store, layout
+from raylottery.store.damage import damaged, refuse_newer
 from raylottery.store.files import Files
 from raylottery.store.holder import Holder
+from raylottery.store.record import Instant
+from raylottery.store.rounds import tell
 
 
 BEAT_S = 5.0
@@ -56,8 +59,8 @@ class Live:
     """What it trains on: this process, a local Ray, or the cluster at an address."""
     job: str | None
     """The Ray job that it is, where `submit` started it."""
-    began: str
-    at: str
+    began: Instant
+    at: Instant
     """When it wrote this, by its own clock."""
     trained: int
     """Rounds that were committed since it began."""
@@ -109,11 +112,10 @@ class Request(TypedDict):
 
 _LIVE = TypeAdapter(Live)
 _REQUEST = TypeAdapter(Request)
-_MOMENT = TypeAdapter(AwareDatetime)
 
 
 def moment(text: str) -> datetime:
-    return _MOMENT.validate_python(text)
+    return datetime.fromisoformat(text)
 
 
 def live_runs(store: Store, sweep: str) -> list[Live]:
@@ -125,9 +127,13 @@ def live_runs(store: Store, sweep: str) -> list[Live]:
 
 def read_live(files: Files, sweep: str, run: str) -> Live | None:
     try:
-        return _LIVE.validate_json(files.read(layout.live(sweep, run)))
-    except (FileNotFoundError, ValidationError, ValueError):
+        path = layout.live(sweep, run)
+        data = files.read(path)
+        refuse_newer(data, files.where(path))
+        found = _LIVE.validate_json(data)
+    except (FileNotFoundError, Damaged, ValueError):
         return None  # it has ended meanwhile, or is no file of ours
+    return found if (found.sweep, found.run) == (sweep, run) else None  # no copy of another's
 
 
 def still_running(store: Store, sweep: str) -> list[Live]:
@@ -247,13 +253,15 @@ class Pulse:
     def _asked(self) -> How | None:
         """What was asked of this run; a job whose letter was taken away is to end, too."""
         sweep, job = self.live.sweep, self.live.job
+        path = layout.cancel(sweep, self.live.run)
         try:
-            return _REQUEST.validate_json(self.files.read(layout.cancel(sweep, self.live.run)))[
-                "how"
-            ]
+            return _REQUEST.validate_json(self.files.read(path))["how"]
         except FileNotFoundError:
             recalled = job is not None and not self.files.exists(layout.letter(sweep, job))
             return "round" if recalled else None
+        except ValidationError:
+            tell(Damaged(damaged(self.files, path, "it asks for nothing that is known")))
+            return None
 
 
 # Letters: what `submit` leaves in the store for the job that it starts
@@ -305,9 +313,10 @@ def letters(store: Store, sweep: str) -> list[Letter]:
 
 def read_letter(store: Store, sweep: str, job: str) -> Letter | None:
     try:
-        return _LETTER.validate_json(store.files.read(layout.letter(sweep, job)))
-    except (FileNotFoundError, ValidationError, ValueError):
+        found = _LETTER.validate_json(store.files.read(layout.letter(sweep, job)))
+    except (FileNotFoundError, Damaged, ValueError):
         return None
+    return found if (found.sweep, found.job) == (sweep, job) else None
 
 
 @contextmanager

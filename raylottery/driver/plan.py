@@ -7,12 +7,10 @@ that are not on this machine.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 from typing import TYPE_CHECKING
 
 from raylottery.errors import UsageError
@@ -34,6 +32,8 @@ class Plan:
     """Keys of rounds that have a record."""
     failures: Mapping[str, Sequence[Mapping]]
     """Notes of what went wrong at the round a lineage has to train next, by its key."""
+    again: frozenset[str] = frozenset()
+    """Rounds to do that have a record: `keep` let their tickets go, and they are missed."""
 
     @cached_property
     def rounds(self) -> dict[str, Round]:
@@ -147,44 +147,3 @@ def told_of(arm: Arm, sweep: Sweep) -> Generator[None]:
     except UsageError as error:
         of_arm = f" (arm {arm.label})" if sweep.axes else ""
         raise UsageError(f"{sweep.name}: {error}{of_arm}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guess:
-    """What the rounds to do will take."""
-
-    megabytes: float
-    worker_seconds: float | None
-    """None where the store holds no training of this sweep to go by."""
-
-
-def guess(plan: Plan, store: Store | None, surveys: Mapping[str, Survey]) -> Guess:
-    """Size from the networks' parameters, time from what this sweep's own rounds took so far."""
-    parameters = {
-        round.key: surveys[lineage.arm.id].total_params
-        for lineage in plan.lineages
-        for round in plan.unfinished(lineage)
-    }
-    copies = {  # float32 weights and a byte of mask an entry; of a trunk, its snapshots too
-        round.key: 5 if round.parent else 5 + 4 * (1 + len(plan.extents.get(round.key, ())))
-        for round in plan.todo
-    }
-    stored = sum(parameters[key] * copies[key] for key in copies)
-    measured = sample(plan, store) if store is not None else []
-    seconds = None
-    if measured:
-        updates = sum(round.end - round.clock for round in plan.todo)
-        seconds = updates * median(measured)
-    return Guess(megabytes=stored / 1e6, worker_seconds=seconds)
-
-
-def sample(plan: Plan, store: Store, most: int = 20) -> list[float]:
-    """Seconds an update took in some of the sweep's finished rounds."""
-    done = sorted(plan.done)
-    chosen = done[:: max(1, math.ceil(len(done) / most))]
-    records = [store.record(key) for key in chosen]
-    return [
-        record.seconds / steps
-        for record in records
-        if record is not None and (steps := record.result["steps"])  # a ticket may not be trained
-    ]

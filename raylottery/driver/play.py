@@ -67,11 +67,11 @@ def play(
             f"--episodes {count}: the score is the mean of {of} episodes (eval.final); say 1 to "
             f"{of}"
         )
-    from raylottery.store.tickets import unpack  # loads torch
+    from raylottery.store.tickets import read_ticket  # loads torch
     from raylottery.trainers.dqn.episodes import play_again
     from raylottery.trainers.dqn.video import filming
 
-    weights = unpack(store.read_file(record, "ticket.safetensors"))[0]["trained"]
+    weights = read_ticket(record, store)["trained"]
     with nullcontext() if video is None else filming(spec, video) as film:
         found = play_again(spec, weights, count, of=of, film=film)
     return Played(episodes=found, of=of, record=record)

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from raylottery import __version__
+from raylottery.store.provenance import Provenance
 
 
 PACKAGES = ("ray", "torch", "numpy", "pyarrow", "pandas", "gymnasium", "mnist1d")
 
 
-def provenance() -> dict:
+def provenance() -> Provenance:
     """What a reader of the tables needs to know about the process that wrote them."""
     return {
         "raylottery": __version__,

@@ -4,7 +4,8 @@ A lineage is ready when nobody is training its next round. Among those that are 
 whose next round most others wait for comes first: so the dense networks of all seeds are trained
 at once, each by one lineage, and no worker waits for another's while there is other work. When a
 lineage meets a round leased by another driver it steps back, and those that need this round wait
-until it is done or given up there.
+until it is done or given up there. In the same way a lineage whose trial broke steps back, and is
+handed out again after a while, as often as the sweep says.
 
 Nothing here goes through all lineages, but for the start: sweeps may have a hundred thousand.
 """
@@ -24,6 +25,7 @@ from raylottery.spec import Lineage
 
 LOOK_AFTER_S = 1.0
 LOOK_AT_MOST_EVERY_S = 10.0
+BACK_OFF_AT_MOST_S = 60.0
 
 Look = Callable[[str], str]
 """Says of a round that someone else was training whether it is `done`, `held` or `free` by now."""
@@ -37,9 +39,11 @@ class WorkQueue:
         plan: Plan,
         look: Look,
         only: Iterable[str] | None = None,
+        retries: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._look = look
+        self._retries = retries
         self._clock = clock
         only = None if only is None else set(only)
         self._lineages = {
@@ -56,11 +60,15 @@ class WorkQueue:
         """By lineage that waits, its place: of equals the first comes first."""
         self._ahead: dict[str, set[str]] = defaultdict(set)
         """By round, the waiting lineages whose next it is."""
-        self._running: set[str] = set()
+        self._running: dict[str, int] = {}
+        """By lineage that is handed out, the place it had."""
         self._claims: Counter[str] = Counter()
         """By round, how many running lineages have it left."""
         self._held: dict[str, tuple[float, float]] = {}
-        """Rounds that someone else trains: when to look next, and how long that was waited for."""
+        """Rounds that someone else trains, or that are tried again: when to look next, and how
+        long is waited until then."""
+        self._retried: Counter[str] = Counter()
+        """How often each lineage was put back after it broke."""
         requests = {line.arm.id: str(bundles(line.arm.study)) for line in self._lineages.values()}
         self._request = {id: requests[line.arm.id] for id, line in self._lineages.items()}
         self._lines: dict[str, list[tuple[int, int, str]]] = {
@@ -104,8 +112,7 @@ class WorkQueue:
         if not ready:
             return None
         _, _, chosen = min(ready)
-        self._leave(chosen)
-        self._running.add(chosen)
+        self._running[chosen] = self._leave(chosen)
         self._claims.update(self._left[chosen])
         return self._lineages[chosen]
 
@@ -154,17 +161,33 @@ class WorkQueue:
     def finished(self, lineage: Lineage) -> None:
         """A lineage ended, whether it got to its last round or was told to stop."""
         if lineage.id in self._running:
-            self._running.remove(lineage.id)
+            del self._running[lineage.id]
             self._claims.subtract(self._left[lineage.id])
             for key in self._left[lineage.id]:
                 self._line_up(key)
 
     def busy(self, lineage: Lineage) -> None:
         """A lineage stepped back from a round that someone else is training."""
+        self._put_back(lineage, LOOK_AFTER_S, next(self._places))
+
+    def retried(self, lineage: Lineage) -> float | None:
+        """A lineage broke off: after how many seconds it is tried again, None if no more.
+
+        It keeps its place, so that of those that share its round it is the one that tries again.
+        """
+        if self._retried[lineage.id] >= self._retries:
+            return None
+        pause = min(2.0 ** self._retried[lineage.id], BACK_OFF_AT_MOST_S)
+        self._retried[lineage.id] += 1
+        self._put_back(lineage, pause, self._running[lineage.id])
+        return pause
+
+    def _put_back(self, lineage: Lineage, pause: float, place: int) -> None:
+        """A running lineage waits again; its round is looked at after a pause."""
         self.finished(lineage)
         if keys := self._left[lineage.id]:
-            self._held[keys[0]] = (self._clock() + LOOK_AFTER_S, LOOK_AFTER_S)
-            self._waiting[lineage.id] = next(self._places)
+            self._held[keys[0]] = (self._clock() + pause, LOOK_AFTER_S)
+            self._waiting[lineage.id] = place
             self._ahead[keys[0]].add(lineage.id)
 
     def failed(self, lineage: Lineage, key: str | None) -> None:
@@ -184,21 +207,26 @@ class WorkQueue:
         for id in waiting:
             heappush(self._lines[self._request[id]], (-len(waiting), self._waiting[id], id))
 
-    def _leave(self, id: str) -> None:
-        """A lineage waits no more."""
-        del self._waiting[id]
+    def _leave(self, id: str) -> int:
+        """A lineage waits no more; the place it had."""
+        place = self._waiting.pop(id)
         key = self._left[id][0]
         self._ahead[key].remove(id)
         if not self._ahead[key]:
             del self._ahead[key]
+        return place
 
     def _look_at_the_held(self) -> None:
-        """See, less and less often, whether what others were training is done or given up."""
+        """See, less and less often, whether what is held is done, or may be trained by now."""
         now = self._clock()
         for key, (due, wait) in list(self._held.items()):
             if due > now:
                 continue
-            match self._look(key):
+            try:
+                found = self._look(key)
+            except OSError:
+                found = "free"  # a store that does not answer: whoever tries it is told
+            match found:
                 case "held":
                     longer = min(2 * wait, LOOK_AT_MOST_EVERY_S)
                     self._held[key] = (now + longer, longer)

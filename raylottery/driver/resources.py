@@ -13,6 +13,8 @@ from raylottery.spec import Arm, Sweep
 
 TYPE = "accelerator_type:"
 """How Ray begins the resource that marks a machine by its kind of accelerator."""
+MEMORY = "memory"
+"""Ray's name for bytes of it."""
 A_BIT = 0.001
 """What Ray itself takes of that mark: it says where to run, and is never used up."""
 
@@ -21,7 +23,8 @@ def bundles(study: Sweep) -> list[dict[str, float]]:
     """A trial's request in Ray's words: for its own process, then for each that it starts."""
     resources, trainer = study.resources, study.trainer
     kind = {} if resources.accelerator is None else {TYPE + resources.accelerator: A_BIT}
-    own = {"CPU": resources.cpus, "GPU": resources.gpus, **kind, **resources.custom}
+    memory = {} if resources.memory is None else {MEMORY: float(resources.memory.amount)}
+    own = {"CPU": resources.cpus, "GPU": resources.gpus, **memory, **kind, **resources.custom}
     if trainer.kind != "dqn":
         return [given(own)]
     learner = {"CPU": 1.0, "GPU": 0.0, **kind}
@@ -133,11 +136,13 @@ def missing(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -
             f"{field}: each trial asks for a machine with {name.removeprefix(TYPE)}, but {here}. "
             f"{NEVER} Ask for another (--set {field}={kinds[0] if kinds else 'null'}) {ELSEWHERE}"
         )
-    less = {"CPU": "1", "GPU": "0"}.get(name) or (f"{most:g}" if most else None)
+    less = {"CPU": "1", "GPU": "0", MEMORY: "null"}.get(name) or (f"{most:g}" if most else None)
     mend = f"--set {field}={less}" if less else "--set resources.custom={}"
+    asked = in_words({name: wanted[name]})
+    has = gigabytes(most) if name == MEMORY else f"{most:g}"
     return (
-        f"{field}: each trial asks for {wanted[name]:g} {name}, but the largest node here has "
-        f"{most:g}. {NEVER} Ask for less ({mend}) {ELSEWHERE}"
+        f"{field}: each trial asks for {asked}, but the largest node here has {has}. {NEVER} Ask "
+        f"for less ({mend}) {ELSEWHERE}"
     )
 
 
@@ -162,7 +167,8 @@ def field_of(name: str) -> str:
     """The field of a sweep file that asks for one of Ray's resources."""
     if name.startswith(TYPE):
         return "resources.accelerator"
-    return {"CPU": "resources.cpus", "GPU": "resources.gpus"}.get(name, f"resources.custom.{name}")
+    own = {"CPU": "resources.cpus", "GPU": "resources.gpus", MEMORY: "resources.memory"}
+    return own.get(name, f"resources.custom.{name}")
 
 
 def kinds_of(node: Mapping[str, float]) -> list[str]:
@@ -170,10 +176,18 @@ def kinds_of(node: Mapping[str, float]) -> list[str]:
 
 
 def in_words(amounts: Mapping[str, float]) -> str:
-    """Amounts for people: `1 CPU, 0.5 GPU, A100`."""
-    plain = [f"{amount:g} {name}" for name, amount in amounts.items() if not name.startswith(TYPE)]
+    """Amounts for people: `1 CPU, 0.5 GPU, 2 GB memory, A100`."""
+    plain = [
+        f"{gigabytes(amount) if name == MEMORY else f'{amount:g}'} {name}"
+        for name, amount in amounts.items()
+        if not name.startswith(TYPE)
+    ]
     kinds = [
         name.removeprefix(TYPE) if amounts[name] else f"no {name.removeprefix(TYPE)}"
         for name in kinds_of(amounts)
     ]
     return ", ".join([*plain, *kinds])
+
+
+def gigabytes(amount: float) -> str:
+    return f"{amount / 1e9:.4g} GB"

@@ -1,5 +1,7 @@
 """`run`: a plan minus what is done, on Ray or in this process; safe to repeat.
 
+Rounds that turn out to be damaged when the tables are made of them are trained again at once.
+
 An interrupt once (Ctrl-C) lets every running round finish, starts nothing more and writes the
 tables; a second one stops at once. `raylottery cancel` does the same through the store. Either way
 no finished round is lost, and the next run goes on from there.
@@ -12,23 +14,26 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 from raylottery.driver.cluster import connected
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.inline import run_inline
+from raylottery.driver.keep import Keeper, recall, with_missed
 from raylottery.driver.live import How, Live, Pulse, as_a_job
 from raylottery.driver.machines import growth, machines, refuse_blind_machines
-from raylottery.driver.plan import inspect, make_plan
+from raylottery.driver.plan import Plan, inspect, make_plan
 from raylottery.driver.queue import WorkQueue
 from raylottery.driver.resources import Growth, in_words, places, refuse_unplaced, seats
+from raylottery.driver.stored import stored_sweep
 from raylottery.driver.trial import Task
 from raylottery.driver.watch import Ledger, Result, Watcher
-from raylottery.errors import UsageError
-from raylottery.spec import Lineage, Sweep, parse_sweep
+from raylottery.errors import Damaged, UsageError
+from raylottery.spec import Lineage, Sweep
 from raylottery.store import Store, layout
+from raylottery.store.rounds import tell
 from raylottery.trainers import gpus
 
 
@@ -48,58 +53,87 @@ def run(
     with as_a_job(store, sweep.name):
         if not replace:
             refuse_another_study(sweep, store)
-        plan = make_plan(sweep, store)
+        plan = with_missed(make_plan(sweep, store), store)
         only = [line.id for line in plan.lineages if plan.state(line) == "failed"]
-        queue = WorkQueue(plan, store.look, only if only_failed else None)
-        gatherer = Gatherer(plan, store)
-        conductor = Conductor(queue, gatherer, watcher)
-        if queue.drained:
-            gatherer.write_all()
-            return conductor.result(sweep, begun)
-        inspect(plan)
-
-        def task_of(lineage: Lineage) -> Task:
-            trunk = lineage.rounds[0].key
-            wanted = {trunk: plan.extents.get(trunk, ())}
-            return Task(
-                sweep=sweep.name,
-                store=store.uri,
-                lineage=lineage,
-                extents=wanted,
-                run=conductor.run,
-            )
-
-        hooks = (conductor.on_start, conductor.on_signal, conductor.on_tick)
-        asked = [line.arm.study for line in plan.lineages if plan.unfinished(line)]
-        if inline:
-            for study in asked:
-                seats(study, [this_machine()])
-            gatherer.open()
-            watcher.opened(plan, 1, "this process")
-            # RLlib is no engine without a Ray around it, be it one that nobody else uses.
-            stands_on_ray = any(study.trainer.engine == "rllib" for study in asked)
-            around = connected(None) if stands_on_ray else nullcontext()
-            with around, conductor.interruptible("this process"):
-                run_inline(queue, task_of, sweep.retries, *hooks)
-        else:
-            with connected(address):
-                grows = growth() if address else Growth()
-                found = places(plan.arms_to_train, machines(), grows)
-                refuse_unplaced(found)
-                gatherer.open()
-                if address:
-                    refuse_blind_machines(store, sweep.name)
-                place = where(address)
-                at_once = max(1, min(each.at_once for each in found))
-                late = next((each.asks for each in found if each.waits), None)
-                note = f", which must grow first: none has {in_words(late)}" if late else ""
-                watcher.opened(plan, min(at_once, max_concurrent or at_once), place + note)
-                # It loads Ray, once Ray's environment is set.
-                from raylottery.driver.tune import run_tune
-
-                with conductor.interruptible(place):
-                    run_tune(queue, task_of, sweep.retries, max_concurrent, *hooks)
+        conductor = Conductor(plan, store, watcher, only if only_failed else None)
+        conduct(plan, conductor, address=address, inline=inline, max_concurrent=max_concurrent)
+        for turn in range(TURNS):
+            lost, trained = conductor.gatherer.lost, conductor.ledger.rounds
+            if not lost or only_failed or conductor.interrupts:
+                break
+            plan = with_missed(make_plan(sweep, store), store)
+            again = [line.id for line in plan.lineages if any(r.key in lost for r in line.rounds)]
+            conductor.turn_to(plan, again)
+            conduct(plan, conductor, address=address, inline=inline, max_concurrent=max_concurrent)
+            lost = conductor.gatherer.lost
+            idle = conductor.ledger.rounds == trained and not conductor.failures
+            if lost and not conductor.interrupts and (idle or turn == TURNS - 1):
+                raise next(iter(lost.values()))
         return conductor.result(sweep, begun)
+
+
+TURNS = 5
+"""So often rounds that are lost are trained again at once: then the disk is."""
+
+
+def conduct(
+    plan: Plan,
+    conductor: Conductor,
+    *,
+    address: str | None,
+    inline: bool,
+    max_concurrent: int | None,
+) -> None:
+    """Train what the conductor's queue has of a plan, and write the tables."""
+    sweep, store = plan.sweep, conductor.store
+    queue, watcher = conductor.queue, conductor.watcher
+    if queue.drained:
+        conductor.close()
+        return
+    inspect(plan)
+
+    def task_of(lineage: Lineage) -> Task:
+        trunk = lineage.rounds[0].key
+        wanted = {trunk: plan.extents.get(trunk, ())}
+        return Task(
+            sweep=sweep.name,
+            store=store.uri,
+            lineage=lineage,
+            extents=wanted,
+            run=conductor.run,
+        )
+
+    hooks = (conductor.on_start, conductor.on_signal, conductor.on_tick)
+    asked = [line.arm.study for line in plan.lineages if plan.unfinished(line)]
+    if inline:
+        for study in asked:
+            seats(study, [this_machine()])
+        conductor.open()
+        kept = f", which keeps no timeout of {sweep.timeout}" if sweep.timeout else ""
+        watcher.opened(plan, 1, f"this process{kept}")
+        # RLlib is no engine without a Ray around it, be it one that nobody else uses.
+        stands_on_ray = any(study.trainer.engine == "rllib" for study in asked)
+        around = connected(None) if stands_on_ray else nullcontext()
+        with around, conductor.interruptible("this process"):
+            run_inline(queue, task_of, *hooks)
+    else:
+        with connected(address):
+            grows = growth() if address else Growth()
+            found = places(plan.arms_to_train, machines(), grows)
+            refuse_unplaced(found)
+            conductor.open()
+            if address:
+                refuse_blind_machines(store, sweep.name)
+            place = where(address)
+            at_once = max(1, min(each.at_once for each in found))
+            late = next((each.asks for each in found if each.waits), None)
+            note = f", which must grow first: none has {in_words(late)}" if late else ""
+            watcher.opened(plan, min(at_once, max_concurrent or at_once), place + note)
+            # It loads Ray, once Ray's environment is set.
+            from raylottery.driver.tune import run_tune
+
+            with conductor.interruptible(place):
+                run_tune(queue, task_of, sweep.timeout, max_concurrent, *hooks)
 
 
 def where(address: str | None) -> str:
@@ -110,16 +144,19 @@ def where(address: str | None) -> str:
 
 
 def this_machine() -> dict[str, float]:
-    """What an inline run has: CPUs for whatever is asked, and the GPUs that torch sees."""
-    return {"CPU": 1e9, "GPU": float(len(gpus()))}
+    """What an inline run has: for whatever is asked, but only the GPUs that torch sees."""
+    return {"CPU": 1e9, "memory": 1e18, "GPU": float(len(gpus()))}
 
 
 def refuse_another_study(sweep: Sweep, store: Store) -> None:
     """One name is one study: a sweep file with another trainer needs another name."""
-    path = layout.sweep_file(sweep.name)
-    if not store.files.exists(path):
+    if not store.files.exists(layout.sweep_file(sweep.name)):
         return
-    stored = parse_sweep(store.files.read(path).decode(), file=f"{store.uri}/{path}")
+    try:
+        stored = stored_sweep(sweep.name, store)
+    except Damaged as error:
+        tell(error)  # `run` writes it anew
+        return
     mine, theirs = sweep.trainer.model_dump(), stored.trainer.model_dump()
     changed = [name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]
     if changed:
@@ -134,17 +171,29 @@ def refuse_another_study(sweep: Sweep, store: Store) -> None:
 class Conductor:
     """Answers what the trials say: to the queue, the tables, the watcher and the ledger."""
 
-    def __init__(self, queue: WorkQueue, gatherer: Gatherer, watcher: Watcher):
+    def __init__(
+        self, plan: Plan, store: Store, watcher: Watcher, only: Iterable[str] | None = None
+    ):
         self.run = secrets.token_hex(6)
         self.began = datetime.now(UTC).isoformat()
-        self.queue = queue
-        self.gatherer = gatherer
+        self.store = store
         self.watcher = watcher
         self.ledger = Ledger()
         self.failures: dict[str, str] = {}
         self.interrupts = 0
-        self.store = gatherer.store
-        self.stop_file = layout.stop(gatherer.name, self.run)
+        self.stop_file = layout.stop(plan.sweep.name, self.run)
+        self.turn_to(plan, only)
+
+    def turn_to(self, plan: Plan, only: Iterable[str] | None = None) -> None:
+        """Go on with a plan of the same sweep, or with some of its lineages."""
+        self.queue = WorkQueue(plan, self.store.look, only, plan.sweep.retries)
+        self.gatherer = Gatherer(plan, self.store)
+        self.keeper = Keeper(plan, self.store)
+
+    def open(self) -> None:
+        """Nothing stands in the way any more: say what the sweep is, and what of it is anew."""
+        recall(self.gatherer.plan, self.store)
+        self.gatherer.open()
 
     def on_start(self, lineage: Lineage) -> None:
         self.watcher.started(lineage)
@@ -159,41 +208,54 @@ class Conductor:
             return
         for key in self.store.done(self.queue.left(lineage)):  # others may have trained some
             self.committed(key)
+        error = signal.get("error")
+        if event == "broken" and not self.queue.left(lineage):
+            event = "done"  # it broke after its last round
+        if event == "broken" and self.queue.stopped:
+            event = "stopped"  # nothing is begun in this run any more
+        if event == "broken" and (pause := self.queue.retried(lineage)) is not None:
+            self.watcher.ended(lineage, "again", f"{error}; it is tried again in {pause:g} s")
+            return
         if event == "busy":
             self.queue.busy(lineage)
-        elif event == "failed":
+        elif event in ("failed", "broken"):
+            event = "failed"
             self.failures[lineage.id] = signal["error"]
-            self.queue.failed(lineage, signal.get("key") or self.noted(lineage, signal["error"]))
+            known = "key" in signal
+            self.queue.failed(lineage, signal["key"] if known else self.noted(lineage, signal))
         else:
             self.queue.finished(lineage)
-        self.watcher.ended(lineage, event, signal.get("error"))
+        self.watcher.ended(lineage, event, error)
 
     def committed(self, key: str) -> None:
         self.queue.round_done(key)
         self.gatherer.heard(key)
+        self.keeper.heard(key)
 
-    def noted(self, lineage: Lineage, error: str) -> str | None:
+    def noted(self, lineage: Lineage, signal: Mapping) -> str | None:
         """The round a lineage failed at, if its trial lived to note it; else it is noted here."""
         left = self.queue.left(lineage)
         if not left:
             return None
-        if any(note["at"] >= self.began for note in self.store.failures(left[0])):
+        silent = signal.get("silent", False)
+        if not silent and any(n["at"] >= self.began for n in self.store.failures(left[0])):
             return left[0]
         [round] = [round for round in lineage.rounds if round.key == left[0]]
-        self.store.fail(
-            left[0],
-            {
-                "sweep": self.gatherer.name,
-                "lineage": lineage.id,
-                "control": round.control,
-                "round": round.index,
-                "error": "WorkerLost",
-                "first_line": error,
-                "log": layout.log(self.gatherer.name, lineage.id),
-                "at": datetime.now(UTC).isoformat(),
-            },
-        )
-        return None
+        note = {
+            "sweep": self.gatherer.name,
+            "lineage": lineage.id,
+            "control": round.control,
+            "round": round.index,
+            "error": "TimedOut" if silent else "WorkerLost",
+            "first_line": signal["error"],
+            "log": layout.log(self.gatherer.name, lineage.id),
+            "at": datetime.now(UTC).isoformat(),
+        }
+        try:
+            self.store.fail(left[0], note)
+        except OSError as error:  # the store may be what broke it
+            self.failures[lineage.id] += f" (and the store took no note of it: {error})"
+        return left[0] if silent else None  # that a worker was lost says nothing of the round
 
     def stop(self) -> None:
         """Hand out nothing more, and tell the running trials to end after their round."""
@@ -203,6 +265,7 @@ class Conductor:
 
     def on_tick(self) -> None:
         self.gatherer.tick()
+        self.keeper.tick()
         self.watcher.tick()
 
     def cancelled(self, how: How) -> None:
@@ -240,7 +303,13 @@ class Conductor:
             if stopping.ident is not None:
                 stopping.join()
             self.store.files.delete(self.stop_file)
-            self.gatherer.write_all()
+            self.close()
+
+    def close(self) -> None:
+        """Write the tables; then nothing needs what the sweep does not keep."""
+        self.gatherer.write_all()
+        if self.interrupts < 2:
+            self.keeper.finish()
 
     def result(self, sweep: Sweep, begun: float) -> Result:
         for lineage in self.queue.doomed:

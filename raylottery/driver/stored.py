@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from raylottery import __version__
 from raylottery.driver.live import Letter, Live, letters, live_runs
 from raylottery.driver.plan import Plan, make_plan
-from raylottery.errors import NotFoundError, did_you_mean
-from raylottery.spec import Lineage, parse_sweep
+from raylottery.errors import Damaged, NewerStore, NotFoundError, SpecError, did_you_mean
+from raylottery.spec import Lineage, Sweep, dump_sweep, parse_sweep
 from raylottery.store import Store, layout
+from raylottery.store.files import text_at
 
 
 def stored_plan(name: str, store: Store, known: frozenset[str] = frozenset()) -> Plan:
@@ -19,9 +23,57 @@ def stored_plan(name: str, store: Store, known: frozenset[str] = frozenset()) ->
     Rounds that are `known` to be done are not looked for again.
     """
     refuse_unknown(name, store)
+    return make_plan(stored_sweep(name, store), store, known)
+
+
+def stored_sweep(name: str, store: Store) -> Sweep:
+    """A sweep as it was run last; Damaged if its file is not as it was written."""
     path = layout.sweep_file(name)
-    sweep = parse_sweep(store.files.read(path).decode(), file=f"{store.uri}/{path}")
-    return make_plan(sweep, store, known)
+    place = store.files.where(path)
+    signed = False
+    try:
+        text = store.files.read(path).decode()
+        body, mark, _ = text.rpartition(MARK)
+        # The first stores were written without: their sweeps have nothing to be held against.
+        signed = bool(mark)
+        if signed and text != body + signature(body):
+            raise ValueError("it does not have the checksum that it ends with")
+        sweep = parse_sweep(text, file=place)
+        if sweep.name != name:
+            raise ValueError(f"it is that of {sweep.name!r}")
+        return sweep
+    except SpecError as error:
+        problem = error.problem.splitlines()[0].rstrip(".")
+        if signed:
+            raise NewerStore(
+                f"{place} was written by another raylottery, most likely a newer one, which this "
+                f"one ({__version__}) cannot read: {problem}. pip install -U raylottery"
+            ) from error
+    except FileNotFoundError:
+        problem = "it is missing"
+    except Damaged:
+        problem = "it is a folder, and a file belongs there"
+    except ValueError as error:
+        problem = str(error)
+    raise Damaged(
+        f"{place} is damaged: {problem}. Mend it with: raylottery run SWEEP.yaml --store "
+        f"{shlex.quote(store.uri)}, which writes it anew and trains nothing that is done"
+    )
+
+
+def describe(sweep: Sweep, store: Store) -> None:
+    """Say what a sweep is."""
+    text = dump_sweep(sweep)
+    data = (text + signature(text)).encode()
+    store.files.write_if_changed(layout.sweep_file(sweep.name), data)
+
+
+MARK = "# checksum: "
+
+
+def signature(text: str) -> str:
+    """How a stored sweep ends."""
+    return f"{MARK}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def refuse_unknown(name: str, store: Store) -> None:
@@ -88,8 +140,7 @@ def logs(name: str, store: Store, *, lineage: str = "", only_failed: bool = Fals
         state = plan.state(line)
         if line.id.startswith(lineage) and (state == "failed" or not only_failed):
             path = layout.log(name, line.id)
-            text = store.files.read(path).decode() if store.files.exists(path) else ""
-            found.append(Log(line, state, text))
+            found.append(Log(line, state, text_at(path, store.files)))
     if lineage and not any(line.id.startswith(lineage) for line in plan.lineages):
         hint = did_you_mean(lineage, [line.id for line in plan.lineages])
         raise NotFoundError(f"no lineage of {name!r} begins with {lineage!r}. {hint}")

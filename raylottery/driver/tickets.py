@@ -61,12 +61,12 @@ def ticket_file(name: str, lineage: str, index: int, control: str, store: Store)
     Every name after the first dot is the network's own parameter name.
     """
     study, round, record = find_trained(name, lineage, index, control, store)
-    from raylottery.lineage import begin
-    from raylottery.store.tickets import pack, unpack
+    from raylottery.lineage import started
+    from raylottery.store.tickets import pack, read_ticket
     from raylottery.trainers import make_trainer
 
-    stored, _ = unpack(store.read_file(record, "ticket.safetensors"))
-    start = begin(round, make_trainer(study, gpu=False), store, {})
+    stored = read_ticket(record, store)
+    start = started(round, stored["mask"], make_trainer(study, gpu=False), store)
     about = {
         "sweep": name,
         "key": round.key,
@@ -79,4 +79,4 @@ def ticket_file(name: str, lineage: str, index: int, control: str, store: Store)
         "spec": json.dumps(round.spec, sort_keys=True),
     }
     found = {name: stored[name] for name in ("mask", "trained", "stopped") if name in stored}
-    return pack({"start": start.ticket.weights, **found}, about)
+    return pack({"start": start, **found}, about)

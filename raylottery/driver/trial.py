@@ -7,6 +7,7 @@ made from it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -18,9 +19,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from raylottery import __version__
+from raylottery.driver.memory import BOUNDED, OutOfMemory, bounded
 from raylottery.errors import TrainingError, UsageError
-from raylottery.spec import Arm, Lineage, Sweep
+from raylottery.spec import Arm, Lineage, Round, Sweep
 from raylottery.store import Store, layout
+from raylottery.store.files import text_at
 
 
 if TYPE_CHECKING:
@@ -76,7 +79,7 @@ def train(task: Task) -> Iterator[dict]:
     """Train the lineage's unfinished rounds: a signal for each, then one that says how it ended.
 
     A failure is noted in the store. One that trying again cannot mend is told by the last signal;
-    any other is raised.
+    any other is raised. A round that is named there failed for all lineages that share it.
     """
     began = time.time()
     from raylottery.lineage import Busy, RoundFailed, grow
@@ -103,15 +106,28 @@ def train(task: Task) -> Iterator[dict]:
     journal = Journal(store, task)
     stop_file = layout.stop(task.sweep, task.run)
     lineage = task.lineage
+    resources = lineage.arm.study.resources
     trainer = None
+
+    def ahead() -> Round:
+        done = store.done(round.key for round in lineage.rounds)
+        return next(round for round in lineage.rounds if round.key not in done)
+
+    def at(error: OutOfMemory) -> Round:
+        inner = error.__cause__
+        return inner.round if isinstance(inner, RoundFailed) else ahead()
+
     try:
+        if resources.memory is not None:
+            gc.collect()  # what the trial before it left in this process is none of this one's
+            if not BOUNDED:
+                journal.add(f"nothing bounds the memory of a trial on {platform.system()}")
         try:
-            trainer = make_trainer(lineage.arm.study, gpu=lineage.arm.study.resources.gpus > 0)
+            with bounded(resources.memory):
+                trainer = make_trainer(lineage.arm.study, gpu=resources.gpus > 0)
         except Exception as error:
-            done = store.done(round.key for round in lineage.rounds)
-            ahead = next(round for round in lineage.rounds if round.key not in done)
-            raise RoundFailed(ahead, error) from error
-        blind = lineage.arm.study.resources.gpus > 0 and trainer.device == "cpu"
+            raise RoundFailed(ahead(), error) from error
+        blind = resources.gpus > 0 and trainer.device == "cpu"
         why = ", for torch sees no GPU here" if blind else ""
         journal.add(f"{lineage.arm.label}, seed {lineage.seed}, on {trainer.device}{why}")
         rounds = grow([lineage], trainer, store, sweep=task.sweep, extents=task.extents)
@@ -120,10 +136,11 @@ def train(task: Task) -> Iterator[dict]:
                 yield signal("stopped")
                 return
             begun = time.time()
-            try:
-                round, record = next(rounds)
-            except StopIteration:
+            with bounded(resources.memory):
+                trained = next(rounds, None)
+            if trained is None:
                 break
+            round, record = trained
             result = record.result
             journal.add(
                 f"round {round.index} {round.control}: density {result['density']:.4f}, "
@@ -136,10 +153,13 @@ def train(task: Task) -> Iterator[dict]:
     except Busy as busy:
         journal.add(str(busy))
         yield signal("busy")
-    except RoundFailed as failure:
+    except (RoundFailed, OutOfMemory) as error:
+        failure = error if isinstance(error, RoundFailed) else RoundFailed(at(error), error)
         cause = failure.cause
         note_failure(store, task, failure, journal)
-        if isinstance(cause, TrainingError | UsageError):
+        if isinstance(cause, OutOfMemory):
+            yield signal("failed", error=str(failure), key=None)  # another may have asked for more
+        elif isinstance(cause, TrainingError | UsageError):
             yield signal("failed", error=str(failure), key=failure.round.key)
         else:
             raise
@@ -194,7 +214,7 @@ class Journal(logging.Handler):
         super().__init__(logging.INFO)
         self.files = store.files
         self.path = layout.log(task.sweep, task.lineage.id)
-        self.text = self.files.read(self.path).decode() if self.files.exists(self.path) else ""
+        self.text = text_at(self.path, self.files)
         logger = logging.getLogger("raylottery")
         logger.setLevel(logging.INFO)
         logger.addHandler(self)

@@ -25,7 +25,7 @@ class Watcher(Protocol):
         ...
 
     def ended(self, lineage: Lineage, event: str, error: str | None) -> None:
-        """A lineage ended: `done`, `stopped`, `busy` or `failed`."""
+        """A lineage ended: `done`, `stopped`, `busy`, `again` (it is tried again) or `failed`."""
         ...
 
     def stopping(self) -> None:
@@ -48,6 +48,8 @@ class Ledger:
 
     began: float = field(default_factory=time.time)
     trained: set[str] = field(default_factory=set)
+    rounds: int = 0
+    """Trainings; more than `trained` where a round was lost and trained again."""
     training_s: float = 0.0
     import_s: dict[str, float] = field(default_factory=dict)
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Ledger:
         if signal["event"] == "round":
             self.training_s += signal["seconds"]
             self.trained.add(signal["key"])
+            self.rounds += 1
 
     @property
     def startup_s(self) -> float:

@@ -16,6 +16,7 @@ from raylottery.spec.expand import Arm, Lineage, expand, lineages
 from raylottery.spec.extent import Extent
 from raylottery.spec.file import dump_sweep, parse_sweep, read_sweep
 from raylottery.spec.fingerprint import Frozen, canonical, determinants, fingerprint
+from raylottery.spec.quantity import Duration, Memory
 from raylottery.spec.rounds import Round, lineage_rounds
 from raylottery.spec.sections import STOP_RULES, Eval, Prune, Reset, Resources, Rewind, Stop
 from raylottery.spec.seeds import derive_seed
@@ -41,6 +42,8 @@ __all__ = [
     "parse_cnn",
     "parse_mlp",
     "Extent",
+    "Duration",
+    "Memory",
     "read_sweep",
     "parse_sweep",
     "dump_sweep",

@@ -29,6 +29,10 @@ NO_AXIS = {
     "controls": "every arm has every control; set controls itself",
     "checkpoint": "it changes no result; set checkpoint itself",
     "retries": "it changes no result; set retries itself",
+    "timeout": "it changes no result; set timeout itself",
+    "keep": "it changes no result; set keep itself",
+    "keep.what": "it changes no result; set keep itself",
+    "keep.densities": "it changes no result; set keep itself",
     "trainer.kind": "a sweep trains one kind; make a sweep of each",
 }
 

@@ -11,6 +11,7 @@ from raylottery.spec.accelerators import ACCELERATORS
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen
 from raylottery.spec.problems import Problem, Problems, StrictModel, shown
+from raylottery.spec.quantity import Memory
 
 
 MAX_ROUNDS = 1000
@@ -195,6 +196,9 @@ class Resources(StrictModel):
     """CPU cores."""
     gpus: float = Field(0.0, ge=0)
     """GPUs; below 1, trials share one."""
+    memory: Memory | None = None
+    """Memory, such as 2GB; a trial that takes more fails. Neither asked for nor bounded unless
+    set."""
     accelerator: str | None = Field(
         None, json_schema_extra={"anyOf": [{"enum": [*ACCELERATORS]}, {"type": "null"}]}
     )
@@ -241,6 +245,7 @@ FINEST = 0.0001
 ELSEWHERE = {
     "CPU": "say resources.cpus",
     "GPU": "say resources.gpus",
+    "memory": "say resources.memory",
     "object_store_memory": "Ray sets none aside for a trial; leave it out",
 }
 

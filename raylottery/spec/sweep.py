@@ -12,7 +12,9 @@ from raylottery.spec.axes import checked_axes
 from raylottery.spec.controls import CONTROLS
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.extent import Extent
+from raylottery.spec.keep import Keep
 from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
+from raylottery.spec.quantity import Duration
 from raylottery.spec.sections import STOP_RULES, Eval, Prune, Reset, Resources, Rewind, Stop
 from raylottery.spec.trainer import Trainer
 
@@ -52,6 +54,11 @@ class Sweep(StrictModel):
     a kill; only finished rounds are kept unless set."""
     retries: int = Field(3, ge=0)
     """How often a failed trial starts again, from its last finished round."""
+    timeout: Duration | None = None
+    """Longest time a trial may go without finishing a round, such as 30m; it is then ended and
+    starts again as one that failed."""
+    keep: Keep = Keep(what="all")
+    """What of finished rounds stays in the store besides their records, curves and layers."""
 
     @field_validator("name")
     @classmethod

@@ -2,5 +2,4 @@
 
 from raylottery.store.record import Failure as Failure
 from raylottery.store.record import Record as Record
-from raylottery.store.rounds import Problem as Problem
 from raylottery.store.rounds import Store as Store

@@ -23,7 +23,7 @@ class Holder:
     host: str = ""
     boot: str = ""
     namespace: str = ""
-    pid: int = 0
+    pid: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     started: str = ""
     attempt: int = 0
     counter: int = -1
@@ -37,7 +37,12 @@ class Holder:
         try:
             return _HOLDER.validate_json(data)
         except ValidationError:
-            return cls(token=hashlib.sha256(data).hexdigest()[:32])
+            return cls.unknown(data)
+
+    @classmethod
+    def unknown(cls, data: bytes) -> Holder:
+        """One that is known by some bytes alone, and never counts on."""
+        return cls(token=hashlib.sha256(data).hexdigest()[:32])
 
     @classmethod
     def this_process(cls, attempt: int) -> Holder:

@@ -16,6 +16,8 @@ from raylottery.spec.fingerprint import fingerprint
 ROUNDS = "rounds"
 SNAPSHOTS = "snapshots"
 SWEEPS = "sweeps"
+TICKET = "ticket.safetensors"
+"""The file of a round that the next one is drawn from."""
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _LINEAGE = re.compile(r"[0-9a-f]{12}")
@@ -57,6 +59,21 @@ def aside(key: str) -> str:
     return f"{round_folder(key)}/aside.safetensors"
 
 
+def set_asides(key: str) -> str:
+    """The folder of a round's records that turned out to stand for damaged files."""
+    return f"{round_folder(key)}/set-aside"
+
+
+def set_aside(key: str, number: int) -> str:
+    """The record that was set aside as this number, from 1."""
+    return f"{set_asides(key)}/{number}.json"
+
+
+def trimmed(key: str) -> str:
+    """The note of the files of a finished round that a sweep's `keep` let go."""
+    return f"{round_folder(key)}/trimmed.json"
+
+
 def failures(key: str) -> str:
     """The folder of a round's failure notes."""
     return f"{round_folder(key)}/failures"
@@ -90,9 +107,14 @@ def snapshot(trunk: str, step: int) -> str:
     return f"{SNAPSHOTS}/{key[:2]}/{key}.safetensors"
 
 
+def is_sweep(text: str) -> bool:
+    """Whether `text` can be the name of a sweep."""
+    return _SWEEP.fullmatch(text) is not None
+
+
 def sweep_folder(sweep: str) -> str:
     """The folder of one sweep."""
-    if not _SWEEP.fullmatch(sweep):
+    if not is_sweep(sweep):
         raise UsageError(
             f"{sweep!r} cannot be the name of a sweep: it would not be safe as a folder's name. "
             "Use up to 64 letters, digits, '-', '_' and single dots, a letter or digit first."

@@ -9,7 +9,7 @@ Leases of one round form a chain. The first is `lease.json`; the one that takes 
 lease is `takeovers/<token of the stale one>.json`. Both are created exclusively and tokens are
 never used twice, so a stale lease has one successor, however many see that it is stale. The last
 of the chain holds the round. Releasing removes `lease.json` and thereby the chain; takeovers stay,
-as a count.
+as a count. A lease that cannot be read is a lease that stands still.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from raylottery.errors import RaylotteryError
+from raylottery.errors import Damaged, RaylotteryError
 from raylottery.store import layout
+from raylottery.store.damage import refuse_newer
 from raylottery.store.files import Files
 from raylottery.store.holder import Holder
 
@@ -42,8 +43,13 @@ class Lease:
 
     @property
     def attempt(self) -> int:
-        """1, and one more for each attempt before that failed or was given up."""
+        """1, and one more for each before that failed, was given up, or set aside once done."""
         return self.holder.attempt
+
+    def begin_anew(self) -> None:
+        """Counts one attempt more: what was done before turned out to be damaged."""
+        with _heart.changed:
+            self.holder = replace(self.holder, attempt=self.holder.attempt + 1)
 
     def is_held(self) -> bool:
         """Whether nobody took over, having seen this lease stand still for too long."""
@@ -115,18 +121,47 @@ class Leases:
 
     def attempt(self, key: str) -> int:
         """The number of the attempt under way, or of the next: 1 if none came to nothing."""
-        names = self.files.list(layout.failures(key)) + self.files.list(layout.takeovers(key))
-        return 1 + len(names)
+        folders = (layout.failures(key), layout.takeovers(key), layout.set_asides(key))
+        return 1 + sum(len(self.files.list(folder)) for folder in folders)
 
     def holder(self, key: str) -> Holder | None:
         """Who holds a round, alive or not: the end of the chain."""
-        last, path = None, layout.lease(key)
+        chain: dict[str, Holder] = {}
+        path = layout.lease(key)
         while True:
             try:
-                last = Holder.from_bytes(self.files.read(path))
+                data = self.files.read(path)
             except FileNotFoundError:
-                return last
-            path = layout.takeover(key, last.token)
+                return next(reversed(chain.values()), None)
+            except Damaged:
+                data = b""
+            if b'"schema"' in data:
+                refuse_newer(data, self.files.where(path))
+            holder = Holder.from_bytes(data)
+            if holder.token in chain:  # a copy, or cut short as the one before: no ring of leases
+                holder = Holder.unknown(path.encode() + data)
+            chain[holder.token] = holder
+            path = layout.takeover(key, holder.token)
+
+    def is_held(self, key: str) -> bool:
+        """Whether someone holds a round who is not known to be gone."""
+        holder = self.holder(key)
+        return holder is not None and not self._is_stale(holder)
+
+    def living(self, keys: Iterable[str]) -> set[str]:
+        """The rounds whose holders count on while they are watched."""
+        found = ((key, self.holder(key)) for key in keys)
+        waiting = {key: one for key, one in found if one is not None and not one.is_dead()}
+        alive = set()
+        until = time.monotonic() + self.patience
+        while waiting and time.monotonic() < until:
+            time.sleep(min(0.5, self.beat))
+            for key, before in list(waiting.items()):
+                if (now := self.holder(key)) != before:
+                    del waiting[key]
+                    if now is not None:
+                        alive.add(key)
+        return alive
 
     def _is_stale(self, holder: Holder) -> bool:
         if holder.is_dead():

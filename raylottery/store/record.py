@@ -1,7 +1,7 @@
 """The record of a finished round: what it is, what came out and which files hold the rest.
 
-A record is its own proof: its key is the fingerprint of the spec in it, and it names its files
-with their checksums.
+A record is its own proof: its key is the fingerprint of the spec in it, it names its files with
+their checksums, and it ends with its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from raylottery.errors import StoreError
 from raylottery.spec.fingerprint import fingerprint
 from raylottery.store import layout
 
@@ -92,29 +91,46 @@ class Record(BaseModel):
     version: str
 
     def to_bytes(self) -> bytes:
-        return (self.model_dump_json(by_alias=True, indent=1) + "\n").encode()
+        body = self.model_dump_json(by_alias=True, indent=1).encode().removesuffix(b"\n}")
+        return body + _ending(body)
 
     @classmethod
-    def from_bytes(cls, data: bytes, key: str, place: str) -> Record:
-        """The record of the round `key`; StoreError naming `place` if it is not that."""
+    def from_bytes(cls, data: bytes, key: str) -> Record:
+        """The record of the round `key`; ValueError if it is not that."""
         try:
             record = cls.model_validate_json(data)
+            itself = record.key == key == fingerprint(record.spec)
         except ValidationError as error:
-            raise StoreError(damaged(place, _first(error))) from error
-        if record.key != key or fingerprint(record.spec) != key:
-            raise StoreError(damaged(place, "its spec does not have the key it lies under"))
+            raise ValueError(first(error)) from error
+        except TypeError as error:  # of a spec that no key can be made of
+            raise ValueError(str(error)) from error
+        if not itself:
+            raise ValueError("its spec does not have the key it lies under")
         for file in record.files.values():
-            try:
-                layout.round_file(key, file.path)
-            except ValueError as error:
-                raise StoreError(damaged(place, str(error))) from error
+            layout.round_file(key, file.path)
+        body, mark, _ = data.rpartition(_MARK)
+        # The first stores were written without: their records have nothing to be held against.
+        if mark and data != body + _ending(body):
+            raise ValueError("it does not have the checksum that it ends with")
         return record
+
+
+_MARK = b',\n "checksum": "'
+
+
+def _ending(body: bytes) -> bytes:
+    """How a record goes on after its last field but one: with the checksum of all before."""
+    return _MARK + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
 
 def _instant(text: str) -> str:
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("a time says its zone, as in 2026-01-31T12:00:00+00:00")
     return text
+
+
+Instant = Annotated[str, AfterValidator(_instant)]
+"""A time and its zone, as it is written."""
 
 
 class Failure(TypedDict):
@@ -125,12 +141,12 @@ class Failure(TypedDict):
     sweep: str
     lineage: str
     control: str
-    round: int
-    attempt: int
+    round: Annotated[int, Field(ge=0, lt=1 << 63)]
+    attempt: Annotated[int, Field(ge=0, lt=1 << 63)]
     error: str
     first_line: str
     log: str
-    at: Annotated[str, AfterValidator(_instant)]
+    at: Instant
 
 
 def failure_to_bytes(note: Mapping[str, object]) -> bytes:
@@ -143,26 +159,19 @@ def failure_to_bytes(note: Mapping[str, object]) -> bytes:
     return (json.dumps(_FAILURE.validate_python(texts), indent=1) + "\n").encode()
 
 
-def failure_from_bytes(data: bytes, place: str) -> Failure:
-    """The failure note; StoreError naming `place` if it is none."""
+def failure_from_bytes(data: bytes) -> Failure:
+    """The failure note; ValueError if it is none."""
     try:
         return _FAILURE.validate_json(data)
     except ValidationError as error:
-        raise StoreError(damaged(place, _first(error))) from error
+        raise ValueError(first(error)) from error
 
 
 _FAILURE = TypeAdapter(Failure)
 
 
-def damaged(place: str, problem: str) -> str:
-    """What to say, and to do, about a file that contradicts itself."""
-    return (
-        f"{place} is damaged: {problem}. `raylottery doctor --store` lists everything that is; "
-        "remove the file and run the sweep again, which trains the round anew."
-    )
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+def first(error: ValidationError) -> str:
+    """The first thing that is wrong, in a line."""
+    found = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in found["loc"])
+    return f"{place}: {found['msg']}" if place else found["msg"]

@@ -29,6 +29,8 @@ def open_seal(data: bytes) -> dict[str, str]:
     if not data.startswith(_opening(header)):
         raise ValueError("its header is not as it was written")
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise ValueError("its header is not as it was written")
     if metadata.pop(CHECKSUM, None) != _checksum(header, body):
         raise ValueError("its tensors do not have the checksum that its header names")
     return metadata
@@ -45,7 +47,10 @@ def _split(data: bytes) -> tuple[dict, bytes]:
     size = int.from_bytes(data[:8], "little")
     if not 2 <= size <= len(data) - 8:
         raise ValueError("it is no safetensors file, or it was cut short")
-    header = json.loads(data[8 : 8 + size])
+    try:
+        header = json.loads(data[8 : 8 + size])
+    except RecursionError as error:
+        raise ValueError("it is no safetensors file") from error
     if not isinstance(header, dict):
         raise ValueError("it is no safetensors file")
     return header, data[8 + size :]

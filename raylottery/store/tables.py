@@ -6,9 +6,11 @@ in which rounds finished. Columns may be added, never changed.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raylottery.errors import Damaged, LostRound
+from raylottery.store.damage import damaged, refuse_schema
 from raylottery.store.files import Files
 from raylottery.store.record import Record
 from raylottery.store.rounds import Store, in_parallel
@@ -33,6 +37,9 @@ from raylottery.store.schemas import (
 
 if TYPE_CHECKING:
     from raylottery.spec import Lineage, Round
+
+
+log = logging.getLogger(__name__)
 
 
 def build_rounds(
@@ -90,39 +97,55 @@ def _round_row(
     }
 
 
-def build_curves(
-    store: Store, sweep: str, lineages: Iterable[Lineage], records: Mapping[str, Record]
-) -> pa.Table:
-    """What was measured on the way, one row a value."""
-    return _gathered(store, sweep, lineages, records, "curve.parquet", CURVE, CURVES)
+Parts = dict[str, pa.Table]
+"""By round, its part of a table."""
 
 
-def build_layers(
-    store: Store, sweep: str, lineages: Iterable[Lineage], records: Mapping[str, Record]
-) -> pa.Table:
-    """What the masks leave of each layer, one row a layer of a round."""
-    return _gathered(store, sweep, lineages, records, "layers.parquet", LAYER, LAYERS)
+def read_curves(store: Store, records: Mapping[str, Record]) -> tuple[Parts, list[LostRound]]:
+    """What was measured on the way, and what is wrong with rounds where that is lost."""
+    return _parts(store, records, "curve.parquet", CURVE)
+
+
+def read_layers(store: Store, records: Mapping[str, Record]) -> tuple[Parts, list[LostRound]]:
+    """What the masks leave of each layer, and what is wrong with rounds where that is lost."""
+    return _parts(store, records, "layers.parquet", LAYER)
+
+
+def _parts(
+    store: Store, records: Mapping[str, Record], name: str, part: pa.Schema
+) -> tuple[Parts, list[LostRound]]:
+    def read(key: str) -> pa.Table | LostRound:
+        try:
+            data = store.read_file(records[key], name)
+            return pq.ParquetFile(pa.BufferReader(data)).read(
+                columns=part.names, use_threads=False
+            ).cast(part)  # fmt: skip
+        except LostRound as lost:
+            return lost
+
+    found = in_parallel(read, records)
+    parts = {
+        key: body for key, body in zip(records, found, strict=True) if isinstance(body, pa.Table)
+    }
+    return parts, [lost for lost in found if isinstance(lost, LostRound)]
+
+
+def build_curves(sweep: str, lineages: Iterable[Lineage], curves: Parts) -> pa.Table:
+    """One row a value that was measured."""
+    return _gathered(sweep, lineages, curves, CURVE, CURVES)
+
+
+def build_layers(sweep: str, lineages: Iterable[Lineage], layers: Parts) -> pa.Table:
+    """One row a layer of a round."""
+    return _gathered(sweep, lineages, layers, LAYER, LAYERS)
 
 
 def _gathered(
-    store: Store,
-    sweep: str,
-    lineages: Iterable[Lineage],
-    records: Mapping[str, Record],
-    name: str,
-    part: pa.Schema,
-    whole: pa.Schema,
+    sweep: str, lineages: Iterable[Lineage], parts: Parts, part: pa.Schema, whole: pa.Schema
 ) -> pa.Table:
-    """The files of this name of all rounds in one table, each row with the ids of its round."""
-
-    def read(key: str) -> pa.Table:
-        file = pq.ParquetFile(pa.BufferReader(store.read_file(records[key], name)))
-        return file.read(columns=part.names, use_threads=False).cast(part)
-
-    members = [(line, round) for line, round in in_order(lineages) if round.key in records]
-    keys = list(dict.fromkeys(round.key for _, round in members))
-    tables = dict(zip(keys, in_parallel(read, keys), strict=True))
-    bodies = [tables[round.key] for _, round in members]
+    """The parts of all rounds in one table, each row with the ids of its round."""
+    members = [(line, round) for line, round in in_order(lineages) if round.key in parts]
+    bodies = [parts[round.key] for _, round in members]
     ids = pa.Table.from_pylist([_ids(sweep, line, round) for line, round in members], IDS)
     repeats = np.repeat(np.arange(len(members)), [body.num_rows for body in bodies])
     columns = ids.take(pa.array(repeats)).columns
@@ -219,9 +242,78 @@ def encode(table: pa.Table) -> bytes:
         row_group_size=1 << 20,
         store_schema=True,
     )
-    return sink.getvalue()
+    data = sink.getvalue()
+    cut = _footer(data)
+    return data[:cut] + SEAL + hashlib.sha256(data).digest() + data[cut:]
+
+
+SEAL = b"raylottery sha256 "
+"""Between the pages and the footer of a table, where no reader looks; the checksum follows."""
+
+
+def _footer(data: bytes) -> int:
+    """Where the footer of a Parquet file begins."""
+    return len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether a table has the checksum that it carries, if it does: the first ones did not."""
+    end = max(0, _footer(data))
+    begin = end - len(SEAL) - hashlib.sha256().digest_size
+    if begin < 0 or not data.startswith(SEAL, begin):
+        return True
+    return data[begin + len(SEAL) : end] == hashlib.sha256(data[:begin] + data[end:]).digest()
+
+
+def read_table(
+    files: Files,
+    path: str,
+    columns: Sequence[str] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> pa.Table:
+    """The table at a path; Damaged if it is not one that this or an older raylottery wrote."""
+    data = files.read(path)
+    name = path.rpartition("/")[2].removesuffix(".parquet")
+    try:
+        if not is_whole(data):
+            raise pa.ArrowInvalid("it does not have the checksum that it carries")
+        schema = pq.read_schema(pa.BufferReader(data))
+        refuse_newer(schema, files.where(path))
+        said = (schema.metadata or {}).get(b"raylottery.table", name.encode())
+        if said != name.encode():
+            raise pa.ArrowInvalid(f"it holds the {said.decode(errors='replace')} of a sweep")
+        kept = [column for column in dictionaries if column in schema.names]
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=kept)
+        rows = file.read(columns=columns)
+        rows.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        problem = f"it cannot be read ({' '.join(str(error).split())})"
+        raise Damaged(damaged(files, path, problem)) from error
+    return rows
 
 
 def write_table(files: Files, path: str, table: pa.Table) -> bool:
-    """Puts a table at `path` unless just this one is there; whether it did."""
-    return files.write_if_changed(path, encode(table))
+    """Puts a table at `path` unless just this one is there; whether it did.
+
+    What is damaged is replaced, and what a newer raylottery wrote is not.
+    """
+    data = encode(table)
+    try:
+        there = files.read(path)
+    except (FileNotFoundError, Damaged):
+        there = b""
+    if there == data:
+        return False
+    if there:
+        try:
+            refuse_newer(pq.read_schema(pa.BufferReader(there)), files.where(path))
+        except (pa.ArrowException, OSError):
+            log.warning("%s was damaged and is written anew", files.where(path))
+    files.write(path, data)
+    return True
+
+
+def refuse_newer(schema: pa.Schema, place: str) -> None:
+    """NewerStore for the table of a newer raylottery."""
+    said = (schema.metadata or {}).get(b"raylottery.schema", b"")
+    refuse_schema(int(said) if said.isdigit() else None, place)

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 import safetensors.torch
 from torch import Tensor
 
+from raylottery.errors import LostRound
+from raylottery.store.damage import damaged
+from raylottery.store.layout import TICKET, round_file
+from raylottery.store.record import Record
+from raylottery.store.rounds import Store
 from raylottery.store.sealed import open_seal, seal
 
 
@@ -34,7 +39,21 @@ def unpack(data: bytes) -> tuple[Sections, dict[str, str]]:
     """The sections and the metadata; ValueError if the file is damaged."""
     metadata = open_seal(data)
     sections: Sections = {}
-    for full_name, tensor in sorted(safetensors.torch.load(data).items()):
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"its header does not fit its tensors ({error})") from error
+    for full_name, tensor in sorted(tensors.items()):
         section, _, name = full_name.partition(".")
         sections.setdefault(section, {})[name] = tensor
     return sections, metadata
+
+
+def read_ticket(record: Record, store: Store) -> Sections:
+    """What a finished round kept; LostRound if it is damaged or gone."""
+    data = store.read_file(record, TICKET)
+    try:
+        return unpack(data)[0]
+    except ValueError as error:
+        path = round_file(record.key, record.files[TICKET].path)
+        raise LostRound(damaged(store.files, path, str(error)), record.key) from error

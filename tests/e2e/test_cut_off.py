@@ -6,6 +6,7 @@ import pytest
 
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store, layout
+from raylottery.store.soundness import check
 from raylottery.trainers.classifier.loop import Learner
 from tests.e2e.conftest import TINY
 
@@ -68,7 +69,7 @@ def test_what_was_put_aside_and_is_damaged_is_not_gone_on_from(tmp_path, run_inl
     run_inline(tmp_path, *CHANGES)
     aside = tmp_path / layout.aside(lineage.rounds[0].key)
     aside.write_bytes(aside.read_bytes()[:-3])
-    assert [problem.remove for problem in Store.existing(tmp_path).check()] == [
+    assert [problem.path for problem in check(Store.existing(tmp_path))] == [
         layout.aside(lineage.rounds[0].key)
     ]
     made = cut(10**6)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from raylottery.cli import main
 from raylottery.driver import trial
+from raylottery.driver.memory import BOUNDED
 from raylottery.driver.plan import make_plan
 from raylottery.errors import TrainingError, UsageError
 from raylottery.spec import parse_sweep
@@ -130,3 +133,76 @@ def test_a_gpu_that_is_not_there_is_refused_inline_too(tmp_path, run_inline, mon
         run_inline(tmp_path / "s", "resources.gpus=0.5")
     assert not (tmp_path / "s").exists()
     assert Store.find(str(tmp_path / "s")) is None
+
+
+def test_a_round_that_broke_is_tried_again_inline_too(tmp_path, run_inline, table, monkeypatch):
+    """After a second: nothing is trained in between, for it is the only lineage."""
+    from raylottery.trainers.classifier.loop import Classifier
+
+    real, calls = Classifier.train, []
+
+    def unsteady(self, starts):
+        calls.append(starts)
+        if len(calls) == 2:
+            raise OSError("the disk is away")
+        return real(self, starts)
+
+    monkeypatch.setattr(Classifier, "train", unsteady)
+    changes = ("seeds=[0]", "axes={}", "controls=[]")
+    result = run_inline(tmp_path, *changes)
+    assert result.exit_code == 0
+    assert [row["attempt"] for row in table(tmp_path)] == [1, 2, 1]
+    [note] = table(tmp_path, "failures")
+    assert (note["error"], note["first_line"]) == ("OSError", "the disk is away")
+    assert len(calls) == 4
+
+
+def test_what_cannot_be_mended_is_not_tried_again(tmp_path, run_inline, broken_controls, table):
+    run_inline(tmp_path, "seeds=[0]", "axes={}")
+    assert {note["attempt"] for note in table(tmp_path, "failures")} == {1}
+
+
+@pytest.mark.skipif(not BOUNDED, reason="only Linux bounds a process")
+def test_memory_is_bounded_inline_and_the_driver_is_not(tmp_path, run_inline, table, monkeypatch):
+    import resource
+
+    from raylottery.trainers.classifier.loop import Classifier
+
+    real, free = Classifier.train, resource.getrlimit(resource.RLIMIT_DATA)
+
+    def greedy(self, starts):
+        if starts[0].ticket.masks.density < 1:
+            bytearray(4 * 10**9)
+        return real(self, starts)
+
+    monkeypatch.setattr(Classifier, "train", greedy)
+    changes = ("seeds=[0]", "axes={}", "controls=[]", "resources.memory=1GB")
+    result = run_inline(tmp_path, *changes)
+    assert result.exit_code == 1
+    [said] = result.failures.values()
+    assert "out of memory: the trial asked for 1GB (resources.memory)" in said
+    [note] = table(tmp_path, "failures")
+    assert (note["error"], note["attempt"], note["round"]) == ("OutOfMemory", 1, 1)
+    assert [row["round"] for row in table(tmp_path)] == [0]
+    assert resource.getrlimit(resource.RLIMIT_DATA) == free
+
+
+def test_an_inline_run_says_that_it_keeps_no_timeout(tmp_path, capsys):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    words = ["run", f"{tmp_path}/tiny.yaml", "--store", f"{tmp_path}/s", "--inline"]
+    small = ["--set", "seeds=[0]", "--set", "axes={}", "--set", "prune.rounds=1"]
+    assert main([*words, *small, "--set", "timeout=30m"]) == 0
+    assert "on this process, which keeps no timeout of 30m" in capsys.readouterr().out
+
+
+def test_a_run_with_failures_says_how_to_try_only_those(tmp_path, capsys, broken_controls):
+    (tmp_path / "my sweep.yaml").write_text(TINY)
+    words = ["run", f"{tmp_path}/my sweep.yaml", "--store", f"{tmp_path}/s", "--inline"]
+    small = ["--set", "seeds=[0]", "--set", "axes={}"]
+    assert main([*words, *small]) == 1
+    said = capsys.readouterr().out
+    [line] = [line for line in said.splitlines() if line.startswith("try only those again: ")]
+    again = shlex.split(line.partition(": ")[2])
+    assert again[0] == "raylottery"
+    assert main(again[1:]) == 1, "the control is still broken"
+    assert capsys.readouterr().out.count("failed: ") >= 1

@@ -68,7 +68,11 @@ def killing() -> Callable[..., threading.Thread]:
     """Kills whoever trains a round, as soon as its lease, or another file, is there."""
 
     def begin(
-        store: Path, key: str, into: float = 0.0, sign: Callable[[str], str] = layout.lease
+        store: Path,
+        key: str,
+        into: float = 0.0,
+        sign: Callable[[str], str] = layout.lease,
+        how: signal.Signals = signal.SIGKILL,
     ) -> threading.Thread:
         lease = store / layout.lease(key)
 
@@ -77,7 +81,7 @@ def killing() -> Callable[..., threading.Thread]:
                 if (store / sign(key)).exists():
                     victim = json.loads(lease.read_text())["pid"]
                     time.sleep(into)
-                    os.kill(victim, signal.SIGKILL)
+                    os.kill(victim, how)
                     return
                 time.sleep(0.01)
             raise AssertionError(f"nobody ever trained {key}")

@@ -1,4 +1,4 @@
-"""Tune trials: logical GPUs, concurrency, reuse of workers, failures and retries."""
+"""Tune trials: logical GPUs, concurrency, reuse of workers, failures and kills."""
 
 from __future__ import annotations
 
@@ -81,8 +81,11 @@ def test_a_worker_that_is_killed_is_started_again_and_loses_one_round(tmp_path, 
     changes = ("trainer.length=30ep", "seeds=[0]", "axes={}", "controls=[]")
     [lineage] = lineages(parse_sweep(TINY, overrides=changes))
     killer = killing(tmp_path, lineage.rounds[1].key)
-    result, _ = on_ray(tmp_path, *changes)
+    result, crowd = on_ray(tmp_path, *changes)
     killer.join()
+    [broke] = [line for line in crowd.heard if line.startswith("broke off:")]
+    assert "its worker process has died" in broke
+    assert broke.endswith("; it is tried again in 1 s")
     assert result.exit_code == 0
     assert not result.plan.todo
     records = Store.existing(str(tmp_path)).records(result.plan.rounds)
@@ -117,25 +120,6 @@ def test_a_round_that_is_killed_goes_on_from_where_it_was_put_aside(tmp_path, ki
         for file in ("ticket.safetensors", "curve.parquet"):
             assert other.read_file(expected, file) == store.read_file(records[key], file)
         assert store.aside(key) is None
-
-
-def test_an_unexpected_error_is_retried_as_often_as_the_sweep_says(tmp_path):
-    """A snapshot that cannot be read: another attempt might, so there are as many as allowed."""
-    changes = ("prune.rounds=1", "seeds=[0]", "axes={}", "controls=[]", "retries=1")
-    [lineage] = lineages(parse_sweep(TINY, overrides=changes))
-    in_the_way = tmp_path / layout.snapshot(lineage.rounds[0].key, 0)
-    in_the_way.mkdir(parents=True)
-    result, _ = on_ray(tmp_path, *changes)
-    assert result.exit_code == 1
-    [notes] = result.plan.failures.values()
-    assert [note["attempt"] for note in notes] == [1, 2]
-    assert {note["round"] for note in notes} == {1}
-    log = (tmp_path / layout.log("tiny", lineage.id)).read_text()
-    assert log.count("round 0 ticket") == 1, "the finished round is not trained again"
-    in_the_way.rmdir()
-    again, _ = on_ray(tmp_path, *changes)
-    assert again.exit_code == 0
-    assert len(again.ledger.trained) == 1
 
 
 def test_a_store_that_a_machine_does_not_see_or_cannot_write_is_refused(tmp_path):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from raylottery.analysis.fields import in_order, leaves, say
 from raylottery.analysis.frame import Frame
 from raylottery.analysis.words import percent
-from raylottery.store import layout
+from raylottery.errors import Damaged
+from raylottery.store.provenance import read_provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +176,14 @@ def _comparing(seeds: Sequence[int], arms: int, lineages: int) -> Iterator[str]:
 
 def _made(frame: Frame, sweep: str) -> str:
     """With what and from which commit, as the run itself noted it down."""
-    path = layout.provenance(sweep)
-    if not frame.files.exists(path):
+    try:
+        about = read_provenance(sweep, frame.files)
+    except Damaged:
+        return "What it was run with is not known: the sweep's provenance.json is damaged."
+    if about is None:
         return "What it was run with is not recorded: the sweep has no provenance.json."
-    about = json.loads(frame.files.read(path))
     packages = [f"{name} {version}" for name, version in about["packages"].items() if version]
-    commit = about.get("commit")
-    place = f"commit {commit}" if commit else "no commit is recorded"
+    place = f"commit {about['commit']}" if about["commit"] else "no commit is recorded"
     return (
         f"Run with raylottery {about['raylottery']}, Python {about['python']}, "
         f"{', '.join(packages)}, on {about['platform']}; {place}; last run {about['at']}."

@@ -59,7 +59,7 @@ def test_nothing_is_read_before_it_is_asked_for(study):
     for table in ("rounds", "lineages"):
         (study.store / "sweeps" / "study" / f"{table}.parquet").write_bytes(b"")
     with pytest.raises(
-        StoreError, match=r"(lineages|rounds).parquet cannot be read.*raylottery run"
+        StoreError, match=r"(lineages|rounds).parquet is damaged: it cannot be read.*doctor --repair"
     ):
         _ = frame.rounds
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from raylottery.driver.plan import Plan, guess, inspect, make_plan
+from raylottery.driver.guess import guess
+from raylottery.driver.plan import Plan, inspect, make_plan
 from raylottery.errors import UsageError
 from raylottery.spec import parse_sweep
 from raylottery.trainers import make_trainer

@@ -260,3 +260,106 @@ def test_the_time_per_lineage_does_not_grow_with_their_number():
         return sum(entry.callcount for entry in profile.getstats())
 
     assert calls(80) < 1.3 * 4 * calls(20)
+
+
+def waited(queue: WorkQueue, clock: Clock) -> tuple[float, Lineage]:
+    """How long it takes until something is handed out, and what."""
+    begun = clock.now
+    while (lineage := queue.next()) is None:
+        assert not queue.drained, "what waits to be tried again is left to do"
+        clock.now += 0.5
+    return clock.now - begun, lineage
+
+
+def test_what_broke_is_tried_again_later_and_later_and_then_no_more(plan):
+    clock = Clock()
+    [line] = [plan.lineages[0]]
+    queue = WorkQueue(plan, free, [line.id], retries=8, clock=clock)
+    take(queue)
+    waits = []
+    while (promised := queue.retried(line)) is not None:
+        waits.append(waited(queue, clock)[0])
+        assert waits[-1] == promised
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    queue.failed(line, None)
+    assert queue.drained
+
+
+def test_a_sweep_without_retries_tries_nothing_again(plan):
+    queue = WorkQueue(plan, free)
+    assert queue.retried(take(queue)) is None
+
+
+def test_retries_are_counted_by_lineage_whatever_it_did_in_between(plan):
+    clock = Clock()
+    line = plan.lineages[0]
+    queue = WorkQueue(plan, free, [line.id], retries=2, clock=clock)
+    take(queue)
+    assert queue.retried(line) == 1
+    waited(queue, clock)
+    queue.busy(line)
+    waited(queue, clock)
+    queue.round_done(line.rounds[0].key)
+    assert queue.retried(line) == 2
+    waited(queue, clock)
+    assert queue.retried(line) is None
+
+
+def test_nobody_else_takes_the_round_of_what_waits_and_all_else_goes_on(plan):
+    """Its own retries are what its round has: no other lineage that shares it spends them."""
+    clock = Clock()
+    queue = WorkQueue(plan, free, retries=1, clock=clock)
+    broken = take(queue)
+    assert queue.retried(broken) == 1
+    others = []
+    while (line := queue.next()) is not None:
+        others.append(line)
+    assert {line.seed for line in others} == {0, 1, 2} - {broken.seed}
+    clock.now = 1.0
+    assert take(queue) == broken
+    assert queue.next() is None
+    assert queue.retried(broken) is None
+    queue.failed(broken, broken.rounds[0].key)
+    assert {line.seed for line in queue.doomed} == {broken.seed}
+    assert len(queue.doomed) == 3
+
+
+def test_what_waits_is_stopped_with_the_rest(plan):
+    queue = WorkQueue(plan, free, retries=1)
+    queue.retried(take(queue))
+    assert not queue.drained
+    queue.stopped = True
+    assert queue.drained
+
+
+def test_what_broke_waits_until_its_dead_holder_is_seen_to_be_gone(plan):
+    """A machine that is lost holds its leases until they have stood still for long enough."""
+    clock = Clock()
+    answers = iter(["held", "held", "held", "free"])
+    line = plan.lineages[0]
+    queue = WorkQueue(plan, lambda key: next(answers), [line.id], 1, clock)
+    queue.retried(take(queue))
+    assert waited(queue, clock) == (1 + 2 + 4 + 8, line)
+
+
+def test_what_broke_after_others_did_its_work_is_over(plan):
+    clock = Clock()
+    line = plan.lineages[0]
+    queue = WorkQueue(plan, free, [line.id], 1, clock)
+    queue.retried(take(queue))
+    for round in line.rounds:
+        queue.round_done(round.key)
+    assert queue.drained
+
+
+def test_a_store_that_cannot_be_looked_at_is_left_to_whoever_tries(plan):
+    clock = Clock()
+
+    def look(key: str) -> str:
+        raise OSError("the store is away")
+
+    line = plan.lineages[0]
+    queue = WorkQueue(plan, look, [line.id], 1, clock)
+    queue.retried(take(queue))
+    assert waited(queue, clock) == (1, line)
+    assert queue.retried(line) is None

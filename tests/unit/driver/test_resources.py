@@ -100,6 +100,19 @@ def test_the_learners_of_an_agent_go_where_its_accelerator_is():
     assert learner == {"CPU": 1.0, "GPU": 1.0, "accelerator_type:T4": 0.001}
 
 
+def test_memory_is_asked_for_in_rays_bytes_and_told_in_peoples():
+    study = with_resources("{memory: 1.5GB}", agent(runners=1))
+    assert bundles(study) == [{"CPU": 1.0, "memory": 1.5e9}, {"CPU": 1.0}], "of its own process"
+    assert in_words(bundles(study)[0]) == "1 CPU, 1.5 GB memory"
+    assert seats(with_resources("{cpus: 0.1, memory: 1GiB}"), [{"CPU": 8.0, "memory": 4e9}]) == 3
+    with pytest.raises(UsageError) as refused:
+        seats(with_resources("{memory: 64GB}"), [{"CPU": 8.0, "memory": 12.34e9}])
+    assert str(refused.value).startswith(
+        "resources.memory: each trial asks for 64 GB memory, but the largest node here has 12.34 "
+        "GB. No trial could ever start. Ask for less (--set resources.memory=null)"
+    )
+
+
 def test_resources_are_in_no_key():
     plain, asked = with_resources("{}"), with_resources("{accelerator: T4, custom: {lab: 1}}")
     [one], [other] = lineages(plain), lineages(asked)

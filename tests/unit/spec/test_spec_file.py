@@ -227,7 +227,8 @@ def test_overrides_replace_fields_sections_and_axes():
         ("prune.roundz=3", "--set prune.roundz: no such field. Did you mean 'rounds'?"),
         ("prun.rounds=3", "--set prun.rounds: prun: no such field. Did you mean 'prune'?"),
         ("foo=3", "--set foo: no such field. Valid: name, trainer, prune, rewind, eval, stop, "
-                  "reset, seeds, axes, controls, resources, checkpoint, retries."),
+                  "reset, seeds, axes, controls, resources, checkpoint, retries, timeout, "
+                  "keep."),
         ("name.x=3", "--set name.x=3: 'scope-and-rewind' has no fields; x cannot be set."),
         ("prune.rounds", "--set prune.rounds: expected KEY=VALUE, such as prune.rounds=3."),
         ("=3", "--set =3: expected KEY=VALUE, such as prune.rounds=3."),

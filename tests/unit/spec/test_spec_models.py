@@ -66,8 +66,8 @@ SHARED = [
     "stop.least", "stop.within", "stop.window", "stop.evaluate", "stop.length_power",
     "reset.optimizer", "reset.replay", "reset.learning_starts", "reset.target",
     "reset.target_mask", "reset.exploration", "reset.lr", "reset.normaliser", "reset.env_seed",
-    "reset.exploration_seed", "resources.cpus", "resources.gpus", "resources.accelerator",
-    "resources.custom",
+    "reset.exploration_seed", "resources.cpus", "resources.gpus", "resources.memory",
+    "resources.accelerator", "resources.custom",
 ]  # fmt: skip
 CLASSIFIERS = ["dataset", "examples", "model", "initialisation", "length", "batch_size",
                "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_all", "schedule",

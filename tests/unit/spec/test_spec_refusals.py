@@ -162,6 +162,18 @@ CASES = [
      "axis: it changes no result; set checkpoint itself."),
     ("prune.scope: [global, layerwise]", "retries: [1]", "14: axes.retries: cannot be an axis: it "
      "changes no result; set retries itself."),
+    ("prune.scope: [global, layerwise]", "timeout: [1h]", "14: axes.timeout: cannot be an axis: it "
+     "changes no result; set timeout itself."),
+    ("retries: 3", "timeout: 30", "18: timeout: 30 is no duration: a number and its unit (s, m, "
+     "h, d), such as 30m."),
+    ("retries: 3", "timeout: 30min", "18: timeout: no unit of a duration: 'min'. Did you mean "
+     "'m'?"),
+    ("retries: 3", "timeout: 0.5s", "18: timeout: 0.5s is none at all: a number and its unit (s, "
+     "m, h, d), such as 30m."),
+    ("gpus: 0}", "memory: 2}", "17: resources.memory: 2 is no size: a number and its unit (B, KB, "
+     "MB, GB, TB, KiB, MiB, GiB, TiB), such as 2GB."),
+    ("gpus: 0}", "memory: 2gb}", "17: resources.memory: no unit of a size: 'gb'. Valid: B, KB, "
+     "MB, GB, TB, KiB, MiB, GiB, TiB."),
     ("prune.scope: [global, layerwise]", "resources.gpus: [0, 1]", "14: axes.resources.gpus: no "
      "axis of its own; let it follow another under `zip:`."),
     ("[global, layerwise]", "[]",

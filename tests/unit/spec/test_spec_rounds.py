@@ -205,6 +205,9 @@ def test_all_rounds_but_the_trunk_belong_to_one_lineage():
         ("name: scope-and-rewind", "name: another", 0),
         ("retries: 3", "retries: 0", 0),
         ("retries: 3", "retries: 3\ncheckpoint: 1ep", 0),
+        ("retries: 3", "timeout: 30m", 0),
+        ("retries: 3", "keep: {what: last, densities: [0.2]}", 0),
+        ("gpus: 0}", "memory: 2GB}", 0),
         ("cpus: 1, gpus: 0", "cpus: 2, gpus: 0.5", 0),
     ],
 )
@@ -392,6 +395,7 @@ def test_every_field_of_a_sweep_is_known_to_count_or_not():
     counting = {"trainer", "prune", "rewind", "eval", "stop", "reset"}
     assert set(Sweep.model_fields) == counting | {
         "name", "seeds", "axes", "controls", "resources", "checkpoint", "retries",
+        "timeout", "keep",
     }  # fmt: skip
     assert set(Rewind.model_fields) == {"weights", "clock", "retrain"}
     assert "rounds" in Prune.model_fields

@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from raylottery.spec import Lineage, Round, Stop, fingerprint, lineages, parse_sweep
-from raylottery.store import Store
+from raylottery.store import Store, rounds
 from raylottery.store.files import Files, LocalFiles, files_on
 from raylottery.store.schemas import CURVE, LAYER
 from raylottery.store.tables import to_bytes
@@ -57,6 +57,12 @@ def files(request, tmp_path) -> Files:
 @pytest.fixture
 def local(tmp_path) -> LocalFiles:
     return LocalFiles(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def untold(monkeypatch) -> None:
+    """A process tells of damage once: each test is one of its own."""
+    monkeypatch.setattr(rounds, "_told", set())
 
 
 @pytest.fixture

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 
-from raylottery.errors import StoreError
+from raylottery.errors import Damaged, StoreError
 from raylottery.store.files import LocalFiles, RemoteFiles, files_on
 
 
@@ -99,10 +101,40 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(local, monkeypa
 
 def test_what_cannot_be_read_is_named(local):
     local.write("a/t", b"x")
-    with pytest.raises(StoreError, match="store/a cannot be read: Is a directory"):
+    with pytest.raises(Damaged, match="store/a is damaged: it is a folder, and a file belongs"):
         local.read("a")
-    with pytest.raises(StoreError, match="a/t/u cannot be read: Not a directory"):
+    with pytest.raises(FileNotFoundError):
         local.read("a/t/u")
+    assert local.list("a/t") == []
+
+
+def test_a_folder_where_a_file_belongs_is_moved_out_of_the_way(local, caplog):
+    for act in (lambda: local.write("a/t", b"new"), lambda: local.delete("a/t")):
+        local.write("a/t/inside", b"kept")
+        act()
+        [hidden] = [name for name in os.listdir(local.where("a")) if name.startswith(".t.")]
+        assert Path(local.where("a"), hidden, "inside").read_bytes() == b"kept"
+        assert f"it was moved to {hidden}" in caplog.text
+        shutil.rmtree(Path(local.where("a"), hidden))
+        local.delete("a/t")
+    assert local.list("a") == []
+
+
+def test_a_file_where_a_folder_belongs_is_moved_out_of_the_way(local):
+    local.write("a/b", b"kept")
+    local.write("a/b/c/t", b"new")
+    assert local.read("a/b/c/t") == b"new"
+    [hidden] = [name for name in os.listdir(local.where("a")) if name.startswith(".b.")]
+    assert Path(local.where("a"), hidden).read_bytes() == b"kept"
+
+
+def test_what_is_moved_is_there_and_no_more_here(files):
+    files.move("a/none", "b/none")
+    assert files.list("b") == []
+    files.write("a/t", b"x")
+    files.move("a/t", "b/c/t")
+    assert files.read("b/c/t") == b"x"
+    assert not files.exists("a/t")
 
 
 def test_files_follow_the_umask(local):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raylottery.errors import NewerStore
 from raylottery.store import Store, layout
 from raylottery.store.files import LocalFiles
 from raylottery.store.holder import Holder
@@ -432,3 +433,50 @@ def test_of_two_processes_exactly_one_gets_each_lease(local):
     for racer in racers:
         racer.communicate(timeout=20)
     assert all(sorted(pair) == ["0", "1"] for pair in winners)
+
+
+RUINED = [b"", b"{", b"[" * 5000, b"\xff\xfe", b"[]", b'{"token": 1}', None]
+
+
+@pytest.mark.parametrize("data", RUINED)
+def test_a_lease_that_cannot_be_read_stands_still_and_is_taken_over(local, data):
+    ruin(local, layout.lease(KEY), data)
+    clock = Clock()
+    leases = Leases(local, patience=30, clock=clock)
+    assert leases.acquire(KEY) is None
+    clock.now += 31
+    with take(leases) as lease:
+        assert lease.attempt == 2
+        assert Leases(local).acquire(KEY) is None
+    assert not local.exists(layout.lease(KEY))
+    with take(leases):
+        pass
+
+
+def test_leases_that_name_each_other_end_somewhere(local):
+    """A copy of a lease among the takeovers, and two that were cut short alike, are no ring."""
+    for data in (put(local, token="a" * 32).to_bytes(), b""):
+        token = Holder.from_bytes(data).token
+        local.write(layout.lease(KEY), data)
+        local.write(layout.takeover(KEY, token), data)
+        clock = Clock()
+        leases = Leases(local, patience=30, clock=clock)
+        leases.acquire(KEY)
+        clock.now += 31
+        with take(leases):
+            pass
+        assert not local.exists(layout.lease(KEY))
+
+
+def test_a_lease_of_a_newer_raylottery_is_refused_by_name(local):
+    local.write(layout.lease(KEY), b'{"schema": 2}')
+    with pytest.raises(NewerStore, match=r"lease.json was written by a newer raylottery"):
+        Leases(local, patience=0).acquire(KEY)
+
+
+def ruin(local, path: str, data: bytes | None) -> None:
+    """Puts bytes at a place, or a folder."""
+    if data is None:
+        Path(local.where(path)).mkdir(parents=True)
+    else:
+        local.write(path, data)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from raylottery.errors import StoreError
+from raylottery.errors import LostRound, NewerStore
 from raylottery.store import Store, layout
 from raylottery.store.files import LocalFiles
-from raylottery.store.sealed import seal
+from raylottery.store.sealed import open_seal, seal
+from raylottery.store.soundness import check
 
 
 NOTE = {
@@ -63,7 +66,7 @@ def test_a_record_is_json_as_the_contract_says(local, make_round, commit):
     said = json.loads(local.read(layout.record(round.key)))
     assert list(said) == [
         *("schema", "key", "parent", "spec", "trained_by", "attempt", "files", "result"),
-        *("seconds", "started_at", "finished_at", "host", "device", "version"),
+        *("seconds", "started_at", "finished_at", "host", "device", "version", "checksum"),
     ]
     assert said["schema"] == 1
     assert said["started_at"] == "2026-01-02T03:04:05.678901Z"
@@ -153,30 +156,136 @@ def edit(files, path: str, old: bytes, new: bytes) -> None:
     ("old", "new", "problem"),
     [
         (b'"lr": 0.1', b'"lr": 0.2', "does not have the key"),
-        (b'"schema": 1', b'"schema": 2', "schema"),
+        (b'"schema": 1', b'"schema": 0', "schema"),
         (b'"score": 0.9', b'"score": "x"', "result.score"),
         (b'"score": 0.9,', b"", "result.score: Field required"),
         (b"{", b"", "Invalid JSON"),
         (b'"path": "1-', b'"path": "../../1-', "plain relative path"),
+        (b'"score": 0.9', b'"score": 0.8', "does not have the checksum that it ends with"),
+        (b'"host": "', b'"host": "x', "does not have the checksum that it ends with"),
+        (b'"checksum": "', b'"checksum": "0', "does not have the checksum that it ends with"),
+        (b'"lr": 0.1', b'"lr": NaN', "no stable form"),
+        (b'"lr": 0.1', b'"lr": ' + b"[" * 3000, "recursion limit"),
     ],
 )
-def test_a_damaged_record_is_refused_by_name(store, make_round, commit, old, new, problem):
+def test_a_damaged_record_is_named_and_counts_as_none(
+    store, make_round, commit, caplog, old, new, problem
+):
+    round, other = make_round(seed=0), make_round(seed=1)
+    commit(store, round)
+    commit(store, other)
+    path = layout.record(round.key)
+    edit(store.files, path, old, new)
+    with pytest.raises(LostRound, match=problem) as caught:
+        store.record(round.key)
+    assert caught.value.key == round.key
+    assert str(caught.value).startswith(f"{store.files.where(path)} is damaged: ")
+    assert "doctor --repair" in str(caught.value)
+    for _ in range(3):
+        assert store.done([round.key, other.key]) == {other.key}
+        assert list(store.records([round.key, other.key])) == [other.key]
+    assert [record.getMessage() for record in caplog.records] == [str(caught.value)]
+    assert store.files.exists(path), "who only looks renames nothing"
+
+
+def test_a_record_of_the_first_stores_is_read(store, make_round, commit):
+    """They were written without a checksum of their own."""
     round = make_round()
     commit(store, round)
     path = layout.record(round.key)
-    edit(store.files, path, old, new)
-    for read in (store.record, lambda key: store.done([key]), lambda key: commit(store, round)):
-        with pytest.raises(StoreError, match=problem) as caught:
-            read(round.key)
-        assert str(caught.value).startswith(store.files.where(path))
-        assert "run the sweep again" in str(caught.value)
+    data = store.files.read(path)
+    store.files.write(path, data[: data.rindex(b',\n "checksum"')] + b"\n}\n")
+    assert store.record(round.key).to_bytes() == data
+
+
+def test_a_record_of_a_newer_raylottery_is_refused_and_never_touched(store, make_round, commit):
+    round = make_round()
+    commit(store, round)
+    path = layout.record(round.key)
+    edit(store.files, path, b'"schema": 1', b'"schema": 2, "more": []')
+    before = store.files.read(path)
+    for act in (
+        store.record,
+        lambda key: store.done([key]),
+        store.lease,
+        store.set_aside,
+        store.look,
+        lambda key: commit(store, round),
+    ):
+        with pytest.raises(NewerStore, match=r"record.json was written by a newer raylottery \("):
+            act(round.key)
+    [problem] = check(store)
+    assert (problem.path, problem.mend) == (path, "upgrade")
+    assert store.files.read(path) == before
+    assert not store.was_set_aside(round.key)
+    assert not store.files.exists(layout.lease(round.key))
+
+
+@pytest.mark.parametrize("harm", ["record", "file", "gone", "folder"])
+def test_a_round_that_is_lost_is_set_aside_and_committed_anew(
+    local, make_round, commit, caplog, harm
+):
+    store, round = Store(local), make_round()
+    first = commit(store, round)
+    path = layout.round_file(round.key, first.files["curve.parquet"].path)
+    if harm == "record":
+        edit(local, layout.record(round.key), b'"score": 0.9', b'"score": 0.8')
+    elif harm == "file":
+        local.write(path, local.read(path)[:-1])
+    else:
+        local.delete(path)
+        if harm == "folder":
+            Path(local.where(path)).mkdir()
+    [problem] = check(store)
+    assert (problem.key, problem.mend) == (round.key, "set aside")
+    assert store.set_aside(round.key)
+    assert store.done([round.key]) == set()
+    assert store.was_set_aside(round.key)
+    assert local.exists(layout.set_aside(round.key, 1))
+    assert len(caplog.records) == 1
+    with store.lease(round.key) as lease:
+        assert lease.attempt == 2
+        again = commit(store, round, attempt=lease.attempt)
+    assert store.read_file(again, "curve.parquet")[:4] == b"PAR1"
+    assert store.set_aside(round.key), "a sound round is left alone"
+    assert store.done([round.key]) == {round.key}
+    assert list(check(store)) == []
+
+
+def test_a_round_is_set_aside_under_its_lease(store, make_round, commit):
+    round = make_round()
+    record = commit(store, round)
+    store.files.delete(layout.round_file(round.key, record.files["curve.parquet"].path))
+    with Store(store.files).lease(round.key):
+        assert not store.set_aside(round.key)
+    assert store.record(round.key) is not None
+
+
+def test_whoever_may_train_a_round_finds_its_damaged_record_set_aside(store, make_round, commit):
+    round = make_round()
+    for attempt in (1, 2, 3):
+        commit(store, round, attempt=attempt)
+        store.files.write(layout.record(round.key), b"{")
+        assert store.look(round.key) == "free"
+        with store.lease(round.key) as lease:
+            assert lease.attempt == attempt + 1
+            assert not store.files.exists(layout.record(round.key))
+    assert len(store.files.list(layout.set_asides(round.key))) == 3
+
+
+def test_a_record_that_is_damaged_at_the_last_moment_is_committed_anew(store, make_round, commit):
+    round = make_round()
+    commit(store, round)
+    store.files.write(layout.record(round.key), b"")
+    assert commit(store, round, attempt=2, sweep="late").trained_by == "late"
+    assert store.record(round.key).trained_by == "late"
 
 
 def test_a_record_under_another_key_is_refused(store, make_round, commit):
     here, there = make_round(seed=0), make_round(seed=1)
     commit(store, here)
     store.files.write(layout.record(there.key), store.files.read(layout.record(here.key)))
-    with pytest.raises(StoreError, match="does not have the key it lies under"):
+    with pytest.raises(LostRound, match="does not have the key it lies under"):
         store.record(there.key)
 
 
@@ -186,12 +295,12 @@ def test_a_damaged_or_missing_file_is_refused(store, make_round, commit):
     data = store.files.read(path)
     for broken in (data[:-1], data + b"x", bytes([data[0] ^ 1]) + data[1:]):
         store.files.write(path, broken)
-        with pytest.raises(StoreError, match=r"curve.parquet is damaged: its \d+ bytes"):
+        with pytest.raises(LostRound, match=r"curve.parquet is damaged: its \d+ bytes"):
             store.read_file(record, "curve.parquet")
     store.files.delete(path)
-    with pytest.raises(StoreError, match=r"curve.parquet is damaged: it is missing"):
+    with pytest.raises(LostRound, match=r"curve.parquet is damaged: it is missing"):
         store.read_file(record, "curve.parquet")
-    with pytest.raises(StoreError, match=r"it names no ticket.safetensors"):
+    with pytest.raises(LostRound, match=r"it names no ticket.safetensors"):
         store.read_file(record, "ticket.safetensors")
 
 
@@ -205,12 +314,14 @@ def test_only_done_rounds_are_found(store, make_round, commit):
     assert store.done([]) == set()
 
 
-def test_sweeps_are_the_folders_with_a_sweep_in_them(store):
+def test_sweeps_are_the_folders_with_a_sweep_or_its_tables_in_them(store):
     assert store.sweeps() == []
     store.files.write(layout.sweep_file("b"), b"name: b\n")
     store.files.write(layout.sweep_file("a"), b"name: a\n")
     store.files.write(layout.table("half", "rounds"), b"")
-    assert store.sweeps() == ["a", "b"]
+    store.files.write("sweeps/begun/tensorboard/events", b"")
+    store.files.write("sweeps/a (copy)/sweep.yaml", b"")
+    assert store.sweeps() == ["a", "b", "half"]
 
 
 # One safetensors tensor `w` of two bytes, written by hand.
@@ -218,19 +329,40 @@ HEADER = b'{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'.ljust(56)
 PLAIN = len(HEADER).to_bytes(8, "little") + HEADER + b"\x01\x02"
 
 
-def test_snapshots_are_kept_once_and_checked(store):
+def ruins(data: bytes) -> list[bytes]:
+    """What can become of a sealed file."""
+    deep = b"[" * 5000
+    return [
+        *(data[:-1] + b"\x03", data[:-1], b"", data.replace(b'"w"', b'"v"'), data + b"x"),
+        *(
+            b"\x00" * 100,
+            pickle.dumps({"weights": [1, 2]}),
+            len(deep).to_bytes(8, "little") + deep,
+        ),
+        data.replace(b'"__metadata__":{', b'"__metadata__":1,"":{'),
+    ]
+
+
+def test_snapshots_are_kept_once_and_checked(store, caplog):
     trunk = "0123456789abcdef" * 2
     data = seal(PLAIN, {"step": "35"})
     assert store.snapshot(trunk, 35) is None
     store.put_snapshot(trunk, 35, data)
     store.put_snapshot(trunk, 35, seal(PLAIN[:-1] + b"\x03", {}))
-    assert store.snapshot(trunk, 35) == data
+    kept = store.snapshot(trunk, 35)
+    assert kept == seal(data, {"step": "35", "place": layout.snapshot(trunk, 35)})
     assert store.snapshot(trunk, 36) is None
+    store.put_snapshot(trunk, 36, data)
     path = layout.snapshot(trunk, 35)
-    for broken in (data[:-1] + b"\x03", data[:-1], b"", data.replace(b'"w"', b'"v"')):
+    copied = store.files.read(layout.snapshot(trunk, 36))
+    for broken in (*ruins(kept), copied):
         store.files.write(path, broken)
-        with pytest.raises(StoreError, match=r"safetensors is damaged"):
-            store.snapshot(trunk, 35)
+        assert store.snapshot(trunk, 35) is None
+        assert "safetensors is damaged: " in caplog.text
+        [problem] = check(store)
+        assert (problem.path, problem.mend) == (path, "remove")
+        store.put_snapshot(trunk, 35, data)
+        assert store.snapshot(trunk, 35) == kept
     with pytest.raises(ValueError, match="checksum"):
         store.put_snapshot(trunk, 1, PLAIN)
 
@@ -240,10 +372,10 @@ def test_what_is_put_aside_last_is_found_whole_and_makes_no_round_done(store, ma
     assert store.aside(key) is None
     for data in (seal(PLAIN, {"step": "5"}), seal(PLAIN[:-1] + b"\x03", {"step": "10"})):
         store.put_aside(key, data)
-        assert store.aside(key) == data
+        assert open_seal(store.aside(key)) == {**open_seal(data), "place": layout.aside(key)}
     assert store.aside(other) is None
     assert store.done([key]) == set()
-    assert list(store.check()) == []
+    assert list(check(store)) == []
     with pytest.raises(ValueError, match="checksum"):
         store.put_aside(other, PLAIN)
     assert all_files(store.files) == {layout.aside(key)}
@@ -273,26 +405,29 @@ def test_what_is_put_aside_lies_there_until_the_record_does(
     monkeypatch.setattr(store.files, "create_exclusive", cut_off)
     with pytest.raises(KeyboardInterrupt):
         commit(store, round)
-    assert store.aside(round.key) == seal(PLAIN, {})
+    assert store.aside(round.key) is not None
 
 
 def test_what_was_put_aside_and_is_damaged_is_as_good_as_none_and_said(store, make_round, caplog):
     key = make_round().key
-    data = seal(PLAIN, {"step": "5"})
+    store.put_aside(key, seal(PLAIN, {"step": "5"}))
+    data = store.aside(key)
     path = layout.aside(key)
-    for broken in (data[:-1] + b"\x03", data[:-1], b"", data.replace(b'"w"', b'"v"')):
+    store.put_aside(make_round(seed=1).key, seal(PLAIN, {}))
+    copied = store.aside(make_round(seed=1).key)
+    for broken in (*ruins(data), copied):
         store.files.write(path, broken)
         caplog.clear()
         assert store.aside(key) is None
         [said] = [record.getMessage() for record in caplog.records]
         assert said.startswith(f"{store.files.where(path)} is damaged: ")
         assert said.endswith(". The round begins anew")
-        [problem] = store.check()
-        assert problem.remove == path
+        [problem] = check(store)
+        assert (problem.path, problem.mend) == (path, "remove")
         assert str(problem).startswith(f"{store.files.where(path)} is damaged: ")
     store.put_aside(key, data)
     assert store.aside(key) == data
-    assert list(store.check()) == []
+    assert list(check(store)) == []
 
 
 def test_failures_are_kept_in_order(store, make_round):
@@ -322,22 +457,23 @@ def test_a_failure_note_that_no_table_could_hold_is_refused(store, make_round, c
     assert all_files(store.files) == set()
 
 
-def test_a_damaged_failure_note_is_named(store, make_round):
+def test_a_damaged_failure_note_is_named_and_left_out(store, make_round, caplog):
     key = make_round().key
     store.fail(key, NOTE)
+    store.fail(key, NOTE | {"first_line": "sound"})
     store.files.write(layout.failure(key, 1), b"{}")
-    with pytest.raises(StoreError, match=r"failures/1.json is damaged: sweep: Field required"):
-        store.failures(key)
+    assert [note["first_line"] for note in store.failures(key)] == ["sound"]
+    assert "failures/1.json is damaged: sweep: Field required" in caplog.text
 
 
-def test_check_finds_each_damage_and_what_to_remove(store, make_round, commit):
+def test_check_finds_each_damage_and_what_becomes_of_it(store, make_round, commit):
     rounds = [make_round(seed) for seed in range(5)]
     records = [commit(store, round) for round in rounds]
     trunk = rounds[0].key
     store.put_snapshot(trunk, 0, seal(PLAIN, {}))
     store.put_snapshot(trunk, 5, seal(PLAIN, {}))
     store.files.write(f"{layout.round_folder('e' * 32)}/lease.json", b"{}")
-    assert list(store.check()) == []
+    assert list(check(store)) == []
 
     edit(store.files, layout.record(rounds[1].key), b'"lr": 0.1', b'"lr": 0.3')
     store.files.delete(layout.round_file(rounds[2].key, records[2].files["curve.parquet"].path))
@@ -348,7 +484,8 @@ def test_check_finds_each_damage_and_what_to_remove(store, make_round, commit):
     store.fail(rounds[4].key, NOTE)
     store.files.write(layout.failure(rounds[4].key, 1), b"{")
 
-    problems = {problem.remove: str(problem) for problem in store.check()}
+    found = list(check(store))
+    problems = {problem.path: str(problem) for problem in found}
     assert set(problems) == {
         *(layout.record(round.key) for round in rounds[1:4]),
         layout.failure(rounds[4].key, 1),
@@ -357,12 +494,15 @@ def test_check_finds_each_damage_and_what_to_remove(store, make_round, commit):
     assert "does not have the key" in problems[layout.record(rounds[1].key)]
     assert "curve.parquet is damaged: it is missing" in problems[layout.record(rounds[2].key)]
     assert "layers.parquet is damaged: its 1 bytes" in problems[layout.record(rounds[3].key)]
-    for path in problems:
-        store.files.delete(path)
-    assert list(store.check()) == []
+    for problem in found:
+        if problem.mend == "set aside":
+            store.set_aside(problem.key)
+        else:
+            store.files.delete(problem.path)
+    assert list(check(store)) == []
     assert store.done([round.key for round in rounds]) == {rounds[0].key, rounds[4].key}
     commit(store, rounds[1])
-    assert list(store.check()) == []
+    assert list(check(store)) == []
 
 
 WRITER = """
@@ -412,5 +552,5 @@ def test_a_writer_killed_at_any_moment_leaves_whole_rounds_or_none(tmp_path, mak
             }
         done += len(found)
         tried += len(keys)
-        assert list(store.check()) == []
+        assert list(check(store)) == []
     assert done >= 18

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raylottery.errors import StoreError
+from raylottery.errors import Damaged, NewerStore
 from raylottery.spec import Sweep
 from raylottery.store import Store, layout, tables
 from raylottery.store.files import LocalFiles
@@ -191,8 +191,8 @@ def test_the_order_in_which_rounds_come_changes_no_byte(filled, study, random):
     def every(lineages, records) -> list[bytes]:
         built = [
             tables.build_rounds("s", lineages, records),
-            tables.build_curves(filled, "s", lineages, records),
-            tables.build_layers(filled, "s", lineages, records),
+            tables.build_curves("s", lineages, tables.read_curves(filled, records)[0]),
+            tables.build_layers("s", lineages, tables.read_layers(filled, records)[0]),
             tables.build_lineages("s", lineages),
         ]
         return [tables.encode(table) for table in built]
@@ -288,11 +288,11 @@ def test_curves_and_layers_carry_the_ids_of_every_row_of_rounds(filled, study):
     rounds = tables.build_rounds("s", study, records)
     names = ["sweep", "lineage", "control", "lineage_mode", "draw", "round"]
     ids = rounds.select(names).to_pylist()
-    layers = tables.build_layers(filled, "s", study, records)
+    layers = tables.build_layers("s", study, tables.read_layers(filled, records)[0])
     assert layers.schema == LAYERS
     assert layers.select(names).to_pylist() == ids
     assert set(layers["flops_kept"].to_pylist()) == {80}
-    curves = tables.build_curves(filled, "s", study, records)
+    curves = tables.build_curves("s", study, tables.read_curves(filled, records)[0])
     assert curves.schema == CURVES
     assert curves.select(names).to_pylist() == [one for one in ids for _ in range(2)]
     assert curves["value"].to_pylist() == [0.1, 0.9] * 16
@@ -300,20 +300,55 @@ def test_curves_and_layers_carry_the_ids_of_every_row_of_rounds(filled, study):
     assert curves["env_step"].null_count == 32
 
 
-def test_gathering_nothing_gives_empty_tables(filled, study):
+def test_gathering_nothing_gives_empty_tables(study):
     for build, schema in ((tables.build_curves, CURVES), (tables.build_layers, LAYERS)):
-        table = build(filled, "s", study, {})
+        table = build("s", study, {})
         assert (table.num_rows, table.schema) == (0, schema)
-        assert build(filled, "s", [], {}).schema == schema
+        assert build("s", [], {}).schema == schema
 
 
 def test_a_damaged_curve_is_not_gathered(filled, study):
     records = records_of(filled, study)
     record = next(iter(records.values()))
     path = layout.round_file(record.key, record.files["curve.parquet"].path)
-    filled.files.write(path, filled.files.read(path)[:-1])
-    with pytest.raises(StoreError, match=r"curve.parquet is damaged"):
-        tables.build_curves(filled, "s", study, records)
+    whole = filled.files.read(path)
+    filled.files.write(path, whole[:-1])
+    curves, [lost] = tables.read_curves(filled, records)
+    assert lost.key == record.key
+    assert "curve.parquet is damaged" in str(lost)
+    assert curves.keys() == records.keys() - {record.key}
+    assert tables.build_curves("s", study, curves).num_rows == 30
+    filled.files.write(path, whole)
+
+
+def test_a_table_that_is_damaged_is_refused_and_replaced(local, study, caplog):
+    path = layout.table("s", "lineages")
+    table = tables.build_lineages("s", study)
+    tables.write_table(local, path, table)
+    whole = local.read(path)
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+    other = tables.encode(tables.build_rounds("s", [], {}))
+    for broken in (whole[:-9], b"", b"PAR1", b"no table", flipped, other):
+        local.write(path, broken)
+        with pytest.raises(Damaged, match=r"lineages.parquet is damaged: it .*doctor --repair"):
+            tables.read_table(local, path)
+        assert tables.write_table(local, path, table)
+        assert tables.read_table(local, path).equals(table)
+    assert "lineages.parquet was damaged and is written anew" in caplog.text
+
+
+def test_a_table_of_a_newer_raylottery_is_neither_read_nor_replaced(local, study):
+    path = layout.table("s", "lineages")
+    table = tables.build_lineages("s", study)
+    newer = {**table.schema.metadata, b"raylottery.schema": b"2"}
+    written = tables.encode(table.replace_schema_metadata(newer))
+    local.write(path, written)
+    with pytest.raises(NewerStore, match=r"newer raylottery \(schema 2, this one reads 1\): pip"):
+        tables.read_table(local, path)
+    with pytest.raises(NewerStore):
+        tables.write_table(local, path, table)
+    assert local.read(path) == written
 
 
 def test_failures_of_this_sweep_only(filled, study):
