@@ -1,6 +1,7 @@
 # make demo   sets up .venv and runs sweeps/quickstart.yaml on a local Ray
 # make test   sets up .venv and passes the tests
 # make gallery   runs the sweeps of docs/gallery.md and draws it anew: minutes
+# make faults N=200   tells N stories of kills, outages and damage (docs/reliability.md): hours
 # Exact versions come from constraints.txt; `make constraints` renews it.
 
 PYTHON ?= python3
@@ -8,8 +9,10 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 STORE ?= results
+N ?= 12
+SEED ?= 0
 
-.PHONY: setup demo gallery test test-fast check format golden constraints clean
+.PHONY: setup demo gallery test test-fast faults check format golden constraints clean
 
 setup: .venv/.ready
 
@@ -35,6 +38,9 @@ test: test-fast
 
 test-fast: setup
 	$(BIN)/pytest -q -m "not ray" --numprocesses 2 --dist loadfile
+
+faults: setup
+	$(BIN)/python -m tests.faults $(N) --seed $(SEED) --out faults-$(SEED).jsonl $(FAULTS)
 
 check: setup
 	$(BIN)/ruff format --check .

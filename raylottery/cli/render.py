@@ -128,7 +128,7 @@ def progress(plan: Plan, lineage: Lineage) -> str:
     return f"{done}/{total}" + (" failed" if state == "failed" else "")
 
 
-def standing(now: Standing, jobs: Sequence[Job]) -> None:
+def standing(now: Standing, jobs: Sequence[Job], store: str) -> None:
     """A sweep as a whole: its grid, its lineages, what runs and what went wrong."""
     plan = now.plan
     grid(plan)
@@ -156,7 +156,11 @@ def standing(now: Standing, jobs: Sequence[Job]) -> None:
         ),
         *(f"Ray job {job.id}: {job.status}. {job.message}" for job in jobs),
         *(f"{lineage} failed: {error}" for lineage, error in failed.items()),
-        *(["again: raylottery run SWEEP.yaml --only failed"] if failed else []),
+        *(
+            [f"again: raylottery run SWEEP.yaml --store {quoted(store)} --only failed"]
+            if failed
+            else []
+        ),
     )
 
 

@@ -78,22 +78,22 @@ def status(
         refuse_unknown(name, opened)
         return answer_browsers(name, opened.files, look, port)
     if watch:
-        now = watched(look)
+        now = watched(look, store)
     else:
         now, jobs = look()
         if json:
             render.json(as_json(now, jobs))
         else:
-            render.standing(now, jobs)
+            render.standing(now, jobs, store)
     return 1 if any(now.error(lineage) for lineage in now.plan.lineages) else 0
 
 
-def watched(look: Callable[[], tuple[Standing, Sequence[Job]]]) -> Standing:
+def watched(look: Callable[[], tuple[Standing, Sequence[Job]]], store: str) -> Standing:
     """Show how a sweep stands until it stands still; its last standing."""
     while True:
         now, jobs = look()
         if not now.under_way or render.redrawn():
-            render.standing(now, jobs)
+            render.standing(now, jobs, store)
         else:
             render.lines(render.stand(now))
         if not now.under_way:

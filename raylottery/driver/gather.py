@@ -1,18 +1,20 @@
 """The driver's side of the store: the sweep's own folder, derived from the rounds.
 
-Tables are rewritten while a sweep runs, but no more often than every ten seconds and for no more
-than a fiftieth of its time; curves and layers, which are long, at the end or at an interrupt
-alone. Rounds whose files turn out to be damaged then are set aside and left out of all tables.
+The table of rounds is rewritten while a sweep runs, but no more often than every ten seconds and
+for no more than a fiftieth of its time; curves and layers, which are long, at the end or at an
+interrupt alone. Rounds whose files turn out to be damaged then are set aside and left out of all
+tables.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 
 from raylottery.driver.plan import Plan
 from raylottery.driver.provenance import provenance
 from raylottery.driver.stored import describe
-from raylottery.errors import Damaged, LostRound
+from raylottery.errors import Damaged, LostRound, StoreError
 from raylottery.store import Record, Store, layout, tables
 from raylottery.store.provenance import read_provenance, write_provenance
 from raylottery.store.rounds import tell
@@ -20,6 +22,8 @@ from raylottery.store.rounds import tell
 
 EVERY_S = 10.0
 SHARE = 0.02
+
+log = logging.getLogger(__name__)
 
 
 class Gatherer:
@@ -48,10 +52,15 @@ class Gatherer:
         self.news.add(key)
 
     def tick(self) -> None:
-        """Rewrite the rounds table if it is time to."""
+        """Rewrite the rounds table if it is time to; the first round of all is told at once."""
         now = time.monotonic()
-        if now - self.last >= EVERY_S and self.spent <= SHARE * (now - self.began):
-            self.write_rounds()
+        due = now - self.last >= EVERY_S and self.spent <= SHARE * (now - self.began)
+        if due or (self.news and not self.records):
+            try:
+                self.write_rounds()
+            except StoreError as error:
+                log.warning("the table of rounds waits for the store: %s", error)
+                self.last = now
 
     def write_rounds(self) -> None:
         """The table of all rounds that were heard of: no more is asked of the store."""

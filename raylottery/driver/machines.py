@@ -86,7 +86,7 @@ def refuse_blind_machines(store: Store, sweep: str) -> None:
     Machines that an autoscaler adds later are not there to be asked: each trial looks for itself.
     """
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(problem)
@@ -101,6 +101,8 @@ def refuse_blind_machines(store: Store, sweep: str) -> None:
     for answer, host in asked.items():
         try:
             found = ray.get(answer, timeout=0.1)
+        except (NodeDiedError, TaskUnschedulableError):
+            continue  # it died a while ago, which Ray takes some seconds to see
         except RayError as error:
             first = str(error).strip().splitlines()[-1]
             found = f"cannot run raylottery {__version__}: {first}"

@@ -20,6 +20,7 @@ from itertools import count
 
 from raylottery.driver.plan import Plan
 from raylottery.driver.resources import bundles
+from raylottery.errors import StoreError
 from raylottery.spec import Lineage
 
 
@@ -224,7 +225,7 @@ class WorkQueue:
                 continue
             try:
                 found = self._look(key)
-            except OSError:
+            except (OSError, StoreError):
                 found = "free"  # a store that does not answer: whoever tries it is told
             match found:
                 case "held":

@@ -14,13 +14,14 @@ import platform
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from raylottery import __version__
 from raylottery.driver.memory import BOUNDED, OutOfMemory, bounded
-from raylottery.errors import TrainingError, UsageError
+from raylottery.errors import RaylotteryError, TrainingError, UsageError
 from raylottery.spec import Arm, Lineage, Round, Sweep
 from raylottery.store import Store, layout
 from raylottery.store.files import text_at
@@ -225,7 +226,9 @@ class Journal(logging.Handler):
         self.files.write(self.path, self.text.encode())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.add(record.getMessage())
+        # Whoever has something to say may say it because the store does not answer.
+        with suppress(OSError, RaylotteryError):  # the next entry writes this one too
+            self.add(record.getMessage())
 
     def close(self) -> None:
         logging.getLogger("raylottery").removeHandler(self)

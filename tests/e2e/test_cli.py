@@ -294,7 +294,7 @@ def test_doctor_finds_the_store_sound(finished, here):
     assert all(finding["sound"] for finding in findings)
     found = {(finding["what"], finding["found"]) for finding in findings}
     assert ("data set mnist1d", "3500 training, 500 validation, 1000 test") in found
-    assert ("store", "every round's record and files are sound") in found
+    assert ("store", "every round's record and files are sound, and every table") in found
 
 
 def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(

@@ -83,6 +83,7 @@ def keys(arm: int = 0, seed: int = 0, control: str = "ticket") -> list[str]:
 
 def file_of(store: Path, key: str, name: str) -> Path:
     record = Store.existing(store).record(key)
+    assert record is not None
     return store / layout.round_file(key, record.files[name].path)
 
 

@@ -58,9 +58,8 @@ def test_nothing_is_read_before_it_is_asked_for(study):
     frame = study.load()
     for table in ("rounds", "lineages"):
         (study.store / "sweeps" / "study" / f"{table}.parquet").write_bytes(b"")
-    with pytest.raises(
-        StoreError, match=r"(lineages|rounds).parquet is damaged: it cannot be read.*doctor --repair"
-    ):
+    told = r"(lineages|rounds).parquet is damaged: it cannot be read.*doctor --repair"
+    with pytest.raises(StoreError, match=told):
         _ = frame.rounds
 
 
@@ -124,5 +123,5 @@ def test_a_sweep_without_finished_rounds_has_nothing_to_compare(study):
     rounds = study.load().rounds.drop(columns="prune.scope")
     study.put("study", "rounds", rounds.iloc[:0])
     assert isinstance(study.load().rounds, pd.DataFrame)
-    with pytest.raises(UsageError, match=r"no finished round of study has a score"):
+    with pytest.raises(NotFoundError, match=r"no finished round of study has a score"):
         compare(study.load(), "prune.scope")

@@ -162,8 +162,8 @@ CASES = [
      "axis: it changes no result; set checkpoint itself."),
     ("prune.scope: [global, layerwise]", "retries: [1]", "14: axes.retries: cannot be an axis: it "
      "changes no result; set retries itself."),
-    ("prune.scope: [global, layerwise]", "timeout: [1h]", "14: axes.timeout: cannot be an axis: it "
-     "changes no result; set timeout itself."),
+    ("prune.scope: [global, layerwise]", "timeout: [1h]", "14: axes.timeout: cannot be an "
+     "axis: it changes no result; set timeout itself."),
     ("retries: 3", "timeout: 30", "18: timeout: 30 is no duration: a number and its unit (s, m, "
      "h, d), such as 30m."),
     ("retries: 3", "timeout: 30min", "18: timeout: no unit of a duration: 'min'. Did you mean "

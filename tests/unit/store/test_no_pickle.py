@@ -14,8 +14,8 @@ PACKAGE = Path(raylottery.__file__).parent
 RUN_CODE = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
-def loads_code(tree: ast.AST) -> list[int]:
-    """The lines at which some source could load what runs."""
+def loads_code(tree: ast.AST) -> list[str]:
+    """What in some source could load what runs."""
     found = []
     for node in ast.walk(tree):
         names: list[str] = []
@@ -32,7 +32,7 @@ def loads_code(tree: ast.AST) -> list[int]:
                 names = ["pickle"]
             if called.endswith((".read_pickle", "yaml.unsafe_load", "yaml.full_load")):
                 names = ["pickle"]
-        found += [node.lineno for name in names if name in RUN_CODE]
+        found += [ast.unparse(node) for name in names if name in RUN_CODE]
     return found
 
 

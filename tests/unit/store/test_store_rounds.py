@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from raylottery.errors import LostRound, NewerStore
 from raylottery.store import Store, layout
 from raylottery.store.files import LocalFiles
+from raylottery.store.lease import Lease
 from raylottery.store.sealed import open_seal, seal
 from raylottery.store.soundness import check
 
@@ -243,7 +244,7 @@ def test_a_round_that_is_lost_is_set_aside_and_committed_anew(
     assert store.was_set_aside(round.key)
     assert local.exists(layout.set_aside(round.key, 1))
     assert len(caplog.records) == 1
-    with store.lease(round.key) as lease:
+    with held(store, round.key) as lease:
         assert lease.attempt == 2
         again = commit(store, round, attempt=lease.attempt)
     assert store.read_file(again, "curve.parquet")[:4] == b"PAR1"
@@ -256,7 +257,7 @@ def test_a_round_is_set_aside_under_its_lease(store, make_round, commit):
     round = make_round()
     record = commit(store, round)
     store.files.delete(layout.round_file(round.key, record.files["curve.parquet"].path))
-    with Store(store.files).lease(round.key):
+    with held(Store(store.files), round.key):
         assert not store.set_aside(round.key)
     assert store.record(round.key) is not None
 
@@ -267,7 +268,7 @@ def test_whoever_may_train_a_round_finds_its_damaged_record_set_aside(store, mak
         commit(store, round, attempt=attempt)
         store.files.write(layout.record(round.key), b"{")
         assert store.look(round.key) == "free"
-        with store.lease(round.key) as lease:
+        with held(store, round.key) as lease:
             assert lease.attempt == attempt + 1
             assert not store.files.exists(layout.record(round.key))
     assert len(store.files.list(layout.set_asides(round.key))) == 3
@@ -279,6 +280,13 @@ def test_a_record_that_is_damaged_at_the_last_moment_is_committed_anew(store, ma
     store.files.write(layout.record(round.key), b"")
     assert commit(store, round, attempt=2, sweep="late").trained_by == "late"
     assert store.record(round.key).trained_by == "late"
+
+
+def held(store: Store, key: str) -> Lease:
+    """The lease of a round that is free to take."""
+    lease = store.lease(key)
+    assert lease is not None
+    return lease
 
 
 def test_a_record_under_another_key_is_refused(store, make_round, commit):
