@@ -29,6 +29,12 @@ class SpecError(UsageError):
         super().__init__(f"{place}: {problem}" if place else problem)
 
 
+class NothingYet(UsageError):
+    """A question that finished rounds would answer, where there are none yet."""
+
+    exit_code = 3
+
+
 class NotFoundError(RaylotteryError):
     """A sweep, lineage, file or cluster that is not there or does not answer."""
 

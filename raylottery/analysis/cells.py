@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from raylottery.analysis.fields import axis_values, in_order, rank, say, spec_fields
 from raylottery.analysis.frame import Frame
 from raylottery.analysis.matched import ROUND, Curves, curves, flops_shares, pruned_shares
-from raylottery.errors import NotFoundError, UsageError, did_you_mean
+from raylottery.errors import NothingYet, UsageError, did_you_mean
 
 
 METRICS = (
@@ -76,7 +76,8 @@ def read_curves(
     columns = [*ROUND, "seed", "density", "prunable", "steps", "metric", metric]
     rounds = _read(frame, "rounds", columns, ROUND, tickets_only=tickets_only)
     if metric not in rounds or rounds[metric].isna().all():
-        raise NotFoundError(
+        refused = NothingYet if rounds.empty else UsageError
+        raise refused(
             f"no finished round of {', '.join(frame.names)} has a {metric}. "
             f"See `raylottery status {frame.names[0]}` for what is done."
         )

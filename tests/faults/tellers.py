@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -63,6 +63,10 @@ def tellers(at_a_time: int) -> Generator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(at_a_time, get_context("spawn"), initializer=open_shop) as pool:
         try:
             yield pool
+        except BaseException:
+            for process in active_children():  # a pool lets them tell what it handed out
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from raylottery.analysis import compare, load
-from raylottery.errors import NotFoundError, StoreError, UsageError
+from raylottery.errors import NotFoundError, NothingYet, StoreError, UsageError
 
 
 def flat(values, seed, control, density):
@@ -123,5 +123,6 @@ def test_a_sweep_without_finished_rounds_has_nothing_to_compare(study):
     rounds = study.load().rounds.drop(columns="prune.scope")
     study.put("study", "rounds", rounds.iloc[:0])
     assert isinstance(study.load().rounds, pd.DataFrame)
-    with pytest.raises(NotFoundError, match=r"no finished round of study has a score"):
+    with pytest.raises(NothingYet, match=r"no finished round of study has a score") as refused:
         compare(study.load(), "prune.scope")
+    assert refused.value.exit_code == 3

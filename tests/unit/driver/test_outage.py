@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def outage(monkeypatch):
 def test_what_a_lineage_says_of_an_outage_ends_nobody_and_is_kept(tmp_path, outage):
     """The thread that renews its lease says it, and has to go on."""
     store = Store.open(tmp_path)
-    task = SimpleNamespace(sweep="tiny", lineage=SimpleNamespace(id="0" * 12))
+    task: Any = SimpleNamespace(sweep="tiny", lineage=SimpleNamespace(id="0" * 12))
     journal = Journal(store, task)
     try:
         outage.begin(store, "write")

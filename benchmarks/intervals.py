@@ -1,6 +1,6 @@
 """How often the intervals of `analysis.stats` hold the truth, on studies whose truth is known.
 
-    python benchmarks/coverage.py [--quick] [--json FILE]
+    python benchmarks/intervals.py [--quick] [--json FILE]
 
 Each figure is of 2,000 studies (400 with --quick) drawn from a seeded generator and given to the
 functions as users call them. Coverage counts the studies that got an interval; a dash says that
