@@ -45,6 +45,8 @@ class Task:
     def to_json(self) -> dict:
         """Plain values, as Ray Tune wants its configurations."""
         arm = self.lineage.arm
+        # Tune keeps this of each trial, and there may be as many seeds as trials.
+        study = arm.study.model_copy(update={"seeds": (self.lineage.seed,)})
         return {
             "sweep": self.sweep,
             "store": self.store,
@@ -53,7 +55,7 @@ class Task:
             "arm": {
                 "id": arm.id,
                 "label": arm.label,
-                "study": arm.study.model_dump_json(),
+                "study": study.model_dump_json(),
             },
             "lineage": self.lineage.id,
             "extents": {trunk: list(steps) for trunk, steps in self.extents.items()},

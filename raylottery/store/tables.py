@@ -179,6 +179,9 @@ def build_failures(store: Store, sweep: str, lineages: Iterable[Lineage]) -> pa.
 
 def build_lineages(sweep: str, lineages: Iterable[Lineage]) -> pa.Table:
     """One row a lineage: ids, label, axis values and the whole spec as JSON."""
+    lineages = list(lineages)
+    arms = {lineage.arm.id: lineage.arm for lineage in lineages}
+    specs = {id: arm.study.model_dump_json() for id, arm in arms.items()}
     rows = [
         {
             "sweep": sweep,
@@ -187,7 +190,7 @@ def build_lineages(sweep: str, lineages: Iterable[Lineage]) -> pa.Table:
             "arm_label": lineage.arm.label,
             "seed": lineage.seed,
             "values": json.dumps(lineage.arm.values),
-            "spec": lineage.arm.study.model_dump_json(),
+            "spec": specs[lineage.arm.id],
         }
         for lineage in sorted(lineages, key=_lineage_order)
     ]

@@ -1,9 +1,13 @@
-"""Mangled sweep files: each is a sweep after all, or one SpecError that says where and what."""
+"""Mangled sweep files: each is a sweep after all, or one SpecError that says where and what.
+
+Two thousand at each run: the samples, and every sweep that is shipped.
+"""
 
 from __future__ import annotations
 
 import re
 import string
+from pathlib import Path
 
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +18,17 @@ from raylottery.spec import dump_sweep, expand, parse_sweep
 from tests.unit.spec.samples import AGENT, STUDY
 
 
-mangled = settings(
-    deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow]
-)  # a hang is caught by the suite's own timeout
+SHIPPED = sorted((Path(__file__).parents[3] / "sweeps").glob("*.yaml"))
+assert SHIPPED
+
+
+def mangled(times: int) -> settings:
+    """A hang is caught by the suite's own timeout."""
+    return settings(
+        deadline=None, max_examples=times, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -30,7 +42,7 @@ SCALARS = st.one_of(
          "dqn", "classifier", "3sync", "1000ts", "mask-distance", "solved", "kept", "mlp"]
     ),
 )  # fmt: skip
-STUDIES = st.sampled_from([STUDY, AGENT])
+STUDIES = st.sampled_from([STUDY, AGENT, *(file.read_text() for file in SHIPPED)])
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
@@ -91,7 +103,7 @@ def texts(draw) -> str:
 
 
 @given(texts())
-@mangled
+@mangled(750)
 def test_slips_of_the_hand(text):
     check(text)
 
@@ -130,7 +142,7 @@ def trees(draw) -> str:
 
 
 @given(trees())
-@mangled
+@mangled(750)
 def test_values_that_belong_elsewhere(text):
     check(text)
 
@@ -145,7 +157,8 @@ def test_values_that_belong_elsewhere(text):
                     ["prune.rounds", "trainer", "trainer.lr", "axes", "axes.zip", "seeds", "name",
                      "axes.prune.scope", "axes.zip.rewind.weights", "rewind", "x.y", "axes.", ".",
                      "trainer.kind", "trainer.env_args", "trainer.hidden", "trainer.rollout",
-                     "stop", "stop.rule", "stop.length_power", "reset", "reset.replay"]
+                     "keep", "timeout", "resources.memory", "stop", "stop.rule",
+                     "stop.length_power", "reset", "reset.replay"]
                 ),
                 VALUES.map(lambda v: yaml.safe_dump(v, default_flow_style=True).split("\n...")[0]),
             ),
@@ -155,12 +168,12 @@ def test_values_that_belong_elsewhere(text):
         max_size=3,
     ),
 )  # fmt: skip
-@mangled
+@mangled(250)
 def test_overrides_of_any_kind(study, sets):
     check(study, tuple(sets))
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))
-@mangled
+@mangled(250)
 def test_any_text_at_all(text):
     check(text)
