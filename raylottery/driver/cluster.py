@@ -59,6 +59,7 @@ def connected(address: str | None) -> Generator[None]:
             if len(tempfile.gettempdir()) + SESSION <= LONGEST:
                 # Below a folder that is this user's alone: Ray opens its own to everybody.
                 quiet["_temp_dir"] = str(own.enter_context(scratch_folder(FOLDER)) / "r")
+            own.enter_context(on_loopback())
             own.callback(ray.shutdown)
             # Never a cluster that happens to run on this machine, nor the one of RAY_ADDRESS.
             ray.init("local", include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
@@ -73,6 +74,26 @@ def connected(address: str | None) -> Generator[None]:
                     f"Is it up (`ray status --address {address}`), with the same RAY_AUTH_MODE?"
                 ) from error
         yield
+
+
+@contextmanager
+def on_loopback() -> Generator[None]:
+    """Has a Ray that is started meanwhile listen to this machine alone, unless the user says else.
+
+    It does so where Ray has no clusters, as on macOS; elsewhere it listens to all the network.
+    """
+    from ray._private import ray_constants
+
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    if name in os.environ:
+        yield
+        return
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def reach(address: str) -> None:
