@@ -284,7 +284,7 @@ def test_offline_runs_are_read_by_wandb_sync_each_round_once(
         show(done, *changes)
     assert len(list(environment.glob("offline-run-*/*.wandb"))) == 4
     assert not server.rows
-    words = ["wandb", "sync", "--yes", environment]
+    words = [sys.executable, "-m", "wandb", "sync", "--yes", environment]
     online = {**os.environ, "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
     subprocess.run(words, env=online, cwd=tmp_path, capture_output=True, check=True, timeout=60)
     plan = make_plan(tiny(*MORE), Store.existing(done))
