@@ -15,8 +15,9 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 
 from raylottery.driver.cluster import connected
 from raylottery.driver.gather import Gatherer
@@ -56,20 +57,26 @@ def run(
         plan = with_missed(make_plan(sweep, store), store)
         only = [line.id for line in plan.lineages if plan.state(line) == "failed"]
         conductor = Conductor(plan, store, watcher, only if only_failed else None)
-        conduct(plan, conductor, address=address, inline=inline, max_concurrent=max_concurrent)
-        for turn in range(TURNS):
-            lost, trained = conductor.gatherer.lost, conductor.ledger.rounds
-            if not lost or only_failed or conductor.interrupts:
-                break
-            plan = with_missed(make_plan(sweep, store), store)
-            again = [line.id for line in plan.lineages if any(r.key in lost for r in line.rounds)]
-            conductor.turn_to(plan, again)
-            conduct(plan, conductor, address=address, inline=inline, max_concurrent=max_concurrent)
-            lost = conductor.gatherer.lost
-            idle = conductor.ledger.rounds == trained and not conductor.failures
-            if lost and not conductor.interrupts and (idle or turn == TURNS - 1):
-                raise next(iter(lost.values()))
-        return conductor.result(sweep, begun)
+        train = partial(
+            conduct, conductor, address=address, inline=inline, max_concurrent=max_concurrent
+        )
+        with conductor.restored:
+            train(plan)
+            for turn in range(TURNS):
+                lost, trained = conductor.gatherer.lost, conductor.ledger.rounds
+                if not lost or only_failed or conductor.interrupts:
+                    break
+                plan = with_missed(make_plan(sweep, store), store)
+                again = [
+                    line.id for line in plan.lineages if any(r.key in lost for r in line.rounds)
+                ]
+                conductor.turn_to(plan, again)
+                train(plan)
+                lost = conductor.gatherer.lost
+                idle = conductor.ledger.rounds == trained and not conductor.failures
+                if lost and not conductor.interrupts and (idle or turn == TURNS - 1):
+                    raise next(iter(lost.values()))
+            return conductor.result(sweep, begun)
 
 
 TURNS = 5
@@ -77,8 +84,8 @@ TURNS = 5
 
 
 def conduct(
-    plan: Plan,
     conductor: Conductor,
+    plan: Plan,
     *,
     address: str | None,
     inline: bool,
@@ -181,6 +188,8 @@ class Conductor:
         self.ledger = Ledger()
         self.failures: dict[str, str] = {}
         self.interrupts = 0
+        self.restored = ExitStack()
+        """Puts the handlers of signals back as they were."""
         self.stop_file = layout.stop(plan.sweep.name, self.run)
         self.turn_to(plan, only)
 
@@ -279,27 +288,31 @@ class Conductor:
     def interruptible(self, place: str) -> Generator[None]:
         """Count interrupts: the first lets what runs finish its round, the second is raised.
 
-        Meanwhile the store shows that the run lives, at `place`.
+        Meanwhile the store shows that the run lives, at `place`. When it ends, a second one is
+        too late to cut off the tables, or the end of Ray; a third is not.
         """
         # A thread of its own may wait for whatever the interrupted line holds, a handler may not.
         stopping = threading.Thread(target=self.stop)
+        ending = False
 
         def interrupt(number: int, frame: object) -> None:
             self.interrupts += 1
-            if self.interrupts > 1:
+            if self.interrupts > (2 if ending else 1):
                 raise KeyboardInterrupt
-            stopping.start()
+            if not ending:
+                stopping.start()
 
         live = Live.this_process(self.gatherer.name, self.run, place)
         trained = self.ledger.trained
         before = signal.signal(signal.SIGINT, interrupt)
+        self.restored.callback(signal.signal, signal.SIGINT, before)
         try:
             with Pulse(self.store.files, live, lambda: len(trained), self.cancelled):
                 yield
         except KeyboardInterrupt:
             self.interrupts = max(2, self.interrupts)
         finally:
-            signal.signal(signal.SIGINT, before)
+            ending = True
             if stopping.ident is not None:
                 stopping.join()
             self.store.files.delete(self.stop_file)
