@@ -31,7 +31,7 @@ from raylottery.driver.resources import Growth, in_words, places, refuse_unplace
 from raylottery.driver.stored import stored_sweep
 from raylottery.driver.trial import Task
 from raylottery.driver.watch import Ledger, Result, Watcher
-from raylottery.errors import Damaged, UsageError
+from raylottery.errors import Damaged, StoreError, UsageError
 from raylottery.spec import Lineage, Sweep
 from raylottery.store import Store, layout
 from raylottery.store.rounds import tell
@@ -262,7 +262,7 @@ class Conductor:
         }
         try:
             self.store.fail(left[0], note)
-        except OSError as error:  # the store may be what broke it
+        except StoreError as error:  # the store may be what broke it
             self.failures[lineage.id] += f" (and the store took no note of it: {error})"
         return left[0] if silent else None  # that a worker was lost says nothing of the round
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from raylottery.cli.progress import Diary
 from raylottery.driver import gather
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.plan import make_plan
+from raylottery.driver.run import Conductor
 from raylottery.driver.trial import Journal
 from raylottery.errors import StoreError
 from raylottery.spec import parse_sweep
@@ -64,3 +66,18 @@ def test_a_table_that_cannot_be_written_waits(tmp_path, outage, monkeypatch, cap
     monkeypatch.setattr(gather, "EVERY_S", 0.0)
     gatherer.tick()
     assert (tmp_path / "sweeps/tiny/rounds.parquet").exists()
+
+
+def test_a_failure_that_cannot_be_noted_is_told_and_ends_nobody(tmp_path, outage):
+    store = Store.open(tmp_path)
+    plan = make_plan(parse_sweep(TINY), store)
+    conductor = Conductor(plan, store, Diary(say=lambda line: None))
+    lineage = conductor.queue.next()
+    assert lineage is not None
+    conductor.watcher.opened(plan, 1, "here")
+    conductor.on_start(lineage)
+    outage.begin(store, "create_exclusive")
+    conductor.on_signal(lineage, {"event": "failed", "error": "its worker was lost"})
+    outage.end()
+    told = conductor.failures[lineage.id]
+    assert told.startswith("its worker was lost (and the store took no note of it: ")
