@@ -46,3 +46,33 @@ class Ladder(gym.Env):
 
 def ladder(top: int = 5, fails_at: int | None = None) -> gym.Env:
     return Ladder(top, fails_at)
+
+
+class Shown(gym.Env):
+    """Bytes at random, in an array of some shape, for ten steps."""
+
+    action_space = Discrete(2)
+
+    def __init__(self, *shape: int):
+        self.observation_space = Box(0, 255, shape, np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.shown(), {}
+
+    def step(self, action: int):
+        self.steps += 1
+        return self.shown(), float(action), self.steps == 10, False, {}
+
+    def shown(self) -> np.ndarray:
+        assert self.observation_space.shape is not None
+        return self.np_random.integers(256, size=self.observation_space.shape).astype(np.uint8)
+
+
+def memory() -> gym.Env:
+    return Shown(2, 3)
+
+
+def pictures() -> gym.Env:
+    return Shown(1, 8, 8)

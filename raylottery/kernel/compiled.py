@@ -24,7 +24,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
-from numba import njit
+from numba import njit, types
 from numba.core import caching
 
 
@@ -72,6 +72,32 @@ def load() -> None:
             dispatcher.compile(signature)
             dispatcher.disable_compile()
             _WAITING.pop(0)
+
+
+class Handle:
+    """An entry, to be handed to another."""
+
+    def __init__(self, dispatcher: Any):
+        [signature] = dispatcher.nopython_signatures
+        compiled = dispatcher.get_compile_result(signature)
+        name = compiled.fndesc.llvm_cfunc_wrapper_name
+        self._address = compiled.library.get_pointer_to_function(name)
+        self._numba_type_ = types.FunctionType(signature)
+        """By which Numba knows it, and need not make a type of it at each call."""
+
+    def __wrapper_address__(self) -> int:
+        return self._address
+
+
+@cache
+def handle(dispatcher: Any) -> Handle:
+    """What an entry takes where its signature says `types.FunctionType(...)`.
+
+    It takes the other entry itself too. But then Numba looks for the address at each call, which
+    takes as long as some updates do.
+    """
+    load()
+    return Handle(dispatcher)
 
 
 def sources_of(function: Callable) -> Path:

@@ -13,6 +13,20 @@ from numba import types
 
 from raylottery.kernel.compiled import entry
 from raylottery.kernel.passes import FLOATS
+from raylottery.kernel.simd import (
+    NARROW,
+    add,
+    div,
+    exponential,
+    fill,
+    larger,
+    load,
+    mul,
+    narrow,
+    pick,
+    store,
+    sub,
+)
 
 
 TABLE = types.Array(types.float32, 2, "C")
@@ -22,24 +36,37 @@ LABELS = types.Array(types.int64, 1, "C")
 @entry(types.float64(TABLE, LABELS, types.float64, TABLE))
 def cross_entropy(logits, labels, smoothing, deltas):
     """Of classes, with a share of each label spread over all of them."""
-    classes, batch = len(logits), len(labels)
-    spread = smoothing / classes
-    deltas[:, batch:] = 0
+    classes, lanes = logits.shape
+    batch = len(labels)
+    like = narrow()
+    spread = fill(np.float32(smoothing / classes), like)
+    share = fill(np.float32(1 / batch), like)
     loss = 0.0
-    for b in range(batch):
-        highest = logits[0, b]
+    for lane in range(0, batch, NARROW):
+        highest = load(logits, lane, like)
         for c in range(1, classes):
-            highest = max(highest, logits[c, b])
-        exponentials = 0.0
+            highest = larger(highest, load(logits, c * lanes + lane, like))
+        total, below = like, like
         for c in range(classes):
-            exponentials += math.exp(np.float64(logits[c, b] - highest))
-        level = highest + math.log(exponentials)
+            at = c * lanes + lane
+            under = sub(load(logits, at, like), highest)
+            part = exponential(under)
+            store(deltas, at, part)
+            total, below = add(total, part), add(below, under)
         for c in range(classes):
-            wanted = spread + (1 - smoothing if c == labels[b] else 0.0)
-            below = np.float64(logits[c, b]) - level
-            if wanted > 0:
-                loss -= wanted * below
-            deltas[c, b] = np.float32((math.exp(below) - wanted) / batch)
+            at = c * lanes + lane
+            store(deltas, at, mul(sub(div(load(deltas, at, like), total), spread), share))
+        for b in range(min(NARROW, batch - lane)):
+            label = labels[lane + b]
+            own = np.float64(logits[label, lane + b]) - pick(highest, b)
+            loss += math.log(np.float64(pick(total, b)))
+            loss -= (1 - smoothing) * own + smoothing / classes * pick(below, b)
+            others = np.float32(0)
+            for c in range(classes):
+                if c != label:
+                    others += deltas[c, lane + b]
+            deltas[label, lane + b] = -others  # together they are zero
+    deltas[:, batch:] = 0
     return loss / batch
 
 

@@ -14,8 +14,9 @@ The methods are thin: compiled loops call what they call, with the same arrays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -64,10 +65,9 @@ class Network:
         load()
         packed = pack(layers, paths)
         values = aligned(int(packed.ends[-1]))
-        for layer, weight, bias in zip(layers, packed.weights, packed.biases, strict=True):
-            values[weight.flat] = layer.weight.ravel()[weight.own]
-            values[bias.flat] = layer.bias[bias.own]
-        return cls(packed, values)
+        network = cls(packed, values)
+        network.fill(values, [(layer.weight, layer.bias) for layer in layers])
+        return network
 
     def room(self, batch: int) -> Room:
         """Room for a batch of this size."""
@@ -112,6 +112,24 @@ class Network:
         flat = self.values if flat is None else flat
         places = zip(self.packed.weights, self.packed.biases, strict=True)
         return [(unpacked(flat, weight), unpacked(flat, bias)) for weight, bias in places]
+
+    def fill(self, flat: np.ndarray, layers: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        """The other way round: survivors alone are taken of whole arrays."""
+        for arrays, *places in zip(layers, self.packed.weights, self.packed.biases, strict=True):
+            for array, place in zip(arrays, places, strict=True):
+                flat[place.flat] = array.ravel()[place.own]
+
+    def strays(self) -> int:
+        """How many numbers besides the survivors are not zero, as all have to be."""
+        return int(np.count_nonzero(self.values[self.empty]))
+
+    @cached_property
+    def empty(self) -> np.ndarray:
+        """Where no survivor is: at pruned weights, and at what fills tiles up."""
+        none = np.ones(len(self.values), bool)
+        for place in self.packed.weights + self.packed.biases:
+            none[place.flat] = False
+        return np.flatnonzero(none)
 
 
 def unpacked(flat: np.ndarray, place: Place) -> np.ndarray:

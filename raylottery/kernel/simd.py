@@ -11,6 +11,7 @@ Nothing here looks at bounds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -200,6 +201,57 @@ def where_positive(typing, gate, a):
         return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
 
     return a(gate, a), code
+
+
+@intrinsic
+def larger(typing, a, b):
+    """Lane by lane, the larger one; b where one of them is no number."""
+
+    def code(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, a), code
+
+
+@intrinsic
+def exponential(typing, a):
+    """e to the power of what is at most 0, and 1e-38 at least; what is no number stays none."""
+
+    def code(context, builder, signature, args):
+        kind, [x] = signature.return_type, args
+        integers = ir.VectorType(ir.IntType(32), kind.width)
+
+        def every(value: float) -> ir.Constant:
+            return ir.Constant(_vector(kind.width), [value] * kind.width)
+
+        least = every(-87.0)
+        power = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+        # Twos come off as a whole number of times, with their logarithm in two parts, of which
+        # the first has so few digits that its multiples are exact. A series does the rest.
+        twos = _call(builder, "rint", kind, builder.fmul(power, every(1 / math.log(2))))
+        high = round(math.log(2) * 512) / 512
+        for part in (high, math.log(2) - high):
+            power = _call(builder, "fmuladd", kind, twos, every(-part), power)
+        total = every(1 / math.factorial(7))
+        for order in range(6, -1, -1):
+            coefficient = every(1 / math.factorial(order))
+            total = _call(builder, "fmuladd", kind, total, power, coefficient)
+        exponents = builder.add(builder.fptosi(twos, integers), _integers([127] * kind.width))
+        bits = builder.shl(exponents, _integers([23] * kind.width))
+        found = builder.fmul(total, builder.bitcast(bits, _vector(kind.width)))
+        return builder.fadd(found, builder.fsub(x, x))
+
+    return a(a), code
+
+
+@intrinsic
+def pick(typing, a, lane):
+    """The number in one lane."""
+
+    def code(context, builder, signature, args):
+        return builder.extract_element(*args)
+
+    return types.float32(a, types.intp), code
 
 
 @intrinsic

@@ -17,11 +17,24 @@ from pydantic import Field, field_validator, model_validator
 
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen, canonical, determinants
+from raylottery.spec.kernel import KERNEL_PROTOCOL
 from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
 
 
 MODELS = {"mlp": (128, 128), "minatar": (128,), "nature": (512,), "yu2020": (512, 512)}
 """The networks by name, and the widths of their dense hidden layers unless `hidden` says."""
+
+UNCOMPILED = {
+    "preprocess": "sees no images",
+    "normalise": "takes no statistics of observations",
+    "model": "trains dense layers only",
+    "priority": "draws all transitions alike",
+    "atoms": "learns mean returns only",
+    "runners": "collects where it trains",
+    "learners": "learns in one process",
+    "threads": "trains each lineage in one thread",
+}
+"""Fields that the compiled engine does not vary, and why."""
 
 _ENV = re.compile(r"[A-Za-z0-9][\w.:/-]*")
 
@@ -34,8 +47,9 @@ class DQNTrainer(StrictModel):
 
     kind: Literal["dqn"]
     """What is trained."""
-    engine: Literal["rllib"] = "rllib"
-    """What runs the training."""
+    engine: Literal["rllib", "compiled"] = "rllib"
+    """What runs the training: RLlib, or compiled code for small dense networks on a CPU, whose
+    cost falls with density."""
     env: str
     """Environment: a gymnasium id such as CartPole-v1, or module:function that makes one."""
     env_args: Annotated[dict[str, Any], Frozen({})] = Field(default_factory=dict)
@@ -140,7 +154,7 @@ class DQNTrainer(StrictModel):
 
     @model_validator(mode="after")
     def _fits(self) -> DQNTrainer:
-        faults = [*self._uneven(), *self._too_short(), *self._unread()]
+        faults = [*self._uneven(), *self._too_short(), *self._unread(), *self._uncompiled()]
         if not faults:
             try:
                 self.steps(self.epsilon_decay)
@@ -216,6 +230,20 @@ class DQNTrainer(StrictModel):
             text = "a distribution is learnt by its cross-entropy; leave it out, or say atoms: 1."
             yield Problem(("loss",), text)
 
+    def _uncompiled(self) -> Iterator[Problem]:
+        """What the compiled engine cannot do."""
+        if self.engine != "compiled":
+            return
+        for name in changed(self):
+            if why := UNCOMPILED.get(name):
+                text = f"the compiled engine {why}; leave it out, or say engine: rllib."
+                yield Problem((name,), text)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether one process may train several lineages at a time, each on a thread."""
+        return self.engine == "compiled"
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the dense hidden layers."""
@@ -253,10 +281,12 @@ class DQNTrainer(StrictModel):
 
     def determined(self) -> dict[str, Any]:
         """The fields that say something, extents as updates."""
+        kernel = {"kernel": KERNEL_PROTOCOL} if self.engine == "compiled" else {}
         return {
             **determinants(self, self.steps),
             "length": self.total_steps,
             "hidden": list(self.widths),
+            **kernel,
         }
 
     @property

@@ -1,4 +1,4 @@
-"""How a round trains: one trainer per `kind` of the sweep file, behind the protocol in `base`."""
+"""How a round trains: one trainer per `kind` and `engine`, behind the protocol in `base`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 TRAINERS = {
-    "classifier": "raylottery.trainers.classifier.loop:Classifier",
-    "dqn": "raylottery.trainers.dqn.rllib:RLlibDQN",
+    ("classifier", "torch"): "raylottery.trainers.classifier.loop:Classifier",
+    ("classifier", "compiled"): "raylottery.trainers.classifier.compiled:CompiledClassifier",
+    ("dqn", "rllib"): "raylottery.trainers.dqn.rllib:RLlibDQN",
+    ("dqn", "compiled"): "raylottery.trainers.dqn.compiled:CompiledDQN",
 }
 
 
@@ -22,12 +24,12 @@ def make_trainer(study: Sweep, *, gpu: bool) -> Trainer:
     import torch
 
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    return trainer_class(study.trainer.kind)(study, device)
+    return trainer_class(study)(study, device)
 
 
-def trainer_class(kind: str) -> type[Trainer]:
-    """The class behind a `kind`, imported with all that it stands on."""
-    module, name = TRAINERS[kind].split(":")
+def trainer_class(study: Sweep) -> type[Trainer]:
+    """The class that a study asks for, imported with all that it stands on."""
+    module, name = TRAINERS[study.trainer.kind, study.trainer.engine].split(":")
     return getattr(importlib.import_module(module), name)
 
 

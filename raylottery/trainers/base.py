@@ -9,7 +9,9 @@ trainer's own specification: equal starts give equal outcomes, whatever they are
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,8 +19,8 @@ import torch
 from torch import Tensor
 
 from raylottery.pruning.masks import Masks
-from raylottery.pruning.prunable import Prunable
-from raylottery.spec import Sweep
+from raylottery.sizes.prunable import Prunable
+from raylottery.spec import ClassifierTrainer, DQNTrainer, Sweep
 
 
 Weights = Mapping[str, Tensor]
@@ -142,13 +144,31 @@ def digest(weights: Weights) -> str:
     return total.hexdigest()
 
 
+_SEEDING = threading.Lock()
+
+
+@contextmanager
+def seeded(seed: int | None = None) -> Generator[None]:
+    """Torch's global generator for one thread at a time, begun with a seed where one is given; it
+    then goes on as it was."""
+    with _SEEDING, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
 class Trainer(Protocol):
     """Trains tickets of one specification on one device."""
 
     capacity: int
     """The most starts `train` takes at once."""
+    threads: bool
+    """Whether several of its kind may train side by side in one process, a thread and an object
+    each."""
     device: str
     """Where it trains, for the record."""
+    spec: ClassifierTrainer | DQNTrainer
+    """What it trains."""
 
     def __init__(self, study: Sweep, device: torch.device): ...
 
@@ -173,5 +193,5 @@ class Trainer(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of whatever it holds; it is not used again."""
+        """Let go of whatever it holds; if it is used again, it takes hold anew."""
         ...

@@ -30,14 +30,15 @@ from raylottery.pruning import Masks, apply_mask
 from raylottery.pruning.guard import Guard
 from raylottery.spec import parse_sweep
 from raylottery.trainers import make_trainer
-from raylottery.trainers.base import Outcome, Previous, Start, Ticket, Weights
+from raylottery.trainers.base import Outcome, Previous, Start, Ticket, Weights, digest
+from raylottery.trainers.dqn.episodes import greedy
 from raylottery.trainers.dqn.replay import Transitions
+from raylottery.trainers.dqn.resets import NORMALISER
 from raylottery.trainers.dqn.rllib import RLlibDQN
 from raylottery.trainers.dqn.rllib.algorithm import TicketDQN, build, interleaved
 from raylottery.trainers.dqn.rllib.learner import TicketLearner
 from raylottery.trainers.dqn.rllib.masking import MaskedLearner
 from raylottery.trainers.dqn.rllib.runner import TransitionRunner
-from raylottery.trainers.dqn.rllib.trainer import NORMALISER, digest
 
 
 pytestmark = [
@@ -670,8 +671,8 @@ def state(trainers: Trainers, *changes: str, **fields: Any) -> dict[str, Any]:
         "chance of replay": str(algorithm.replay.chance.bit_generator.state),
         "environments": runner.obs,
         "chance of exploration": str(runner.chance.bit_generator.state),
-        "lr": [algorithm.schedule.lr(step) for step in range(16, LENGTH)],
-        "exploration": [algorithm.schedule.epsilon(step) for step in range(16, LENGTH)],
+        "lr": algorithm.schedule.lrs(np.arange(16, LENGTH)).tolist(),
+        "exploration": algorithm.schedule.epsilons(np.arange(16, LENGTH)).tolist(),
         "steps taken": (algorithm.env_steps, algorithm.at, learner.step),
     }
 
@@ -952,8 +953,8 @@ def test_scores_are_made_of_the_measurements(trainers):
     assert scores.train_score == sum(trainer.algorithm.returns) / len(trainer.algorithm.returns)
     way, end = trainer.arenas
     trainer.net.load_state_dict(dict(outcome.weights))
-    assert scores.score == sum(episode.total for episode in end.play(trainer.net)) / 3
-    assert values[-1] == sum(episode.total for episode in way.play(trainer.net)) / 2
+    assert scores.score == sum(episode.total for episode in end.play(greedy(trainer.net))) / 3
+    assert values[-1] == sum(episode.total for episode in way.play(greedy(trainer.net))) / 2
 
 
 @pytest.mark.parametrize("evaluate", ["full", "at-stop"])

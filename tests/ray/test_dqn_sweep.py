@@ -13,9 +13,9 @@ from raylottery.analysis import compare, load
 from raylottery.cli.progress import Diary
 from raylottery.driver.run import run
 from raylottery.driver.watch import Result
-from raylottery.lineage import harvest
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store
+from raylottery.tickets import harvest
 from tests.e2e.conftest import FREE
 
 

@@ -54,7 +54,7 @@ _spaces: dict[str, EnvSpaces] = {}
 
 def spaces(spec: DQNTrainer) -> EnvSpaces:
     """What the specification's environment shows, found by making one."""
-    key = spec.model_dump_json(include={"env", "env_args", "preprocess", "model"})
+    key = spec.model_dump_json(include={"engine", "env", "env_args", "preprocess", "model"})
     if key not in _spaces:
         env = make(spec)
         seen, actions = env.observation_space, env.action_space
@@ -246,6 +246,11 @@ def _shown(env: gymnasium.Env, spec: DQNTrainer) -> gymnasium.Env:
         raise UsageError(
             f"trainer.model: {spec.model} looks at images, and {spec.env} observes arrays of "
             f"shape {env.observation_space.shape}. Say model: mlp."
+        )
+    if spec.engine == "compiled" and len(env.observation_space.shape or ()) == 3:
+        raise UsageError(
+            f"trainer.engine: the compiled engine sees no images, and {spec.env} shows some of "
+            f"shape {env.observation_space.shape}. Say engine: rllib."
         )
     return env
 

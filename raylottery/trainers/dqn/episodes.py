@@ -23,6 +23,10 @@ LONGEST = 1_000_000
 """Steps after which a greedy episode counts as one that never ends."""
 
 
+Greedy = Callable[[np.ndarray], np.ndarray]
+"""The best action of each observation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One episode, whole."""
@@ -59,9 +63,8 @@ class Arena:
         places = range(len(seeds)) if only is None else only
         self.envs = {place: make(spec) for place in places}
 
-    def play(self, net: QNet) -> list[Episode]:
+    def play(self, act: Greedy) -> list[Episode]:
         """One greedy episode of each environment."""
-        act = greedy(net)
         space = envs.spaces(self.spec)
         obs = np.zeros((len(self.seeds), *space.shape), space.dtype)
         for place, env in self.envs.items():
@@ -114,18 +117,16 @@ def play_again(
     With a `film`, a folder that is there, each is recorded as it is played. That goes one at a
     time, as the frames of an episode are in memory until it ends.
     """
-    torch.set_num_threads(spec.threads)
-    net = nets.build(spec, envs.spaces(spec))
-    net.load_state_dict(dict(weights), strict=True)
+    act = acting(spec, weights)
     seeds = evaluation_seeds(of)
     if film is None:
         with closing(Arena(spec, seeds, only=range(count))) as arena:
-            return arena.play(net)
+            return arena.play(act)
     episodes = []
     for place in range(count):
         recorded = partial(video.recorded, folder=film / str(place))
         with closing(Arena(spec, seeds, only=[place], make=recorded)) as arena:
-            episodes += arena.play(net)
+            episodes += arena.play(act)
     return episodes
 
 
@@ -134,8 +135,19 @@ def start(env: gym.Env, seed: int) -> np.ndarray:
     return obs
 
 
-def greedy(net: QNet) -> Callable[[np.ndarray], np.ndarray]:
-    """The best action of each observation."""
+def acting(spec: DQNTrainer, weights: Weights) -> Greedy:
+    """How an agent was measured, from its weights."""
+    if spec.engine == "compiled":
+        from raylottery.trainers.dqn.compiled.acting import greedy as compiled  # loads Numba
+
+        return compiled(spec, weights)
+    torch.set_num_threads(spec.threads)
+    net = nets.build(spec, envs.spaces(spec))
+    net.load_state_dict(dict(weights), strict=True)
+    return greedy(net)
+
+
+def greedy(net: QNet) -> Greedy:
     device = next(net.parameters()).device
 
     @torch.no_grad()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from raylottery.errors import UsageError
-from raylottery.pruning.prunable import Prunable, prunable
+from raylottery.pruning.prunable import prunable
+from raylottery.sizes.prunable import Prunable
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.trainers.dqn.envs import EnvSpaces
 
@@ -35,11 +35,7 @@ def build(spec: DQNTrainer, space: EnvSpaces) -> QNet:
 
 def layers(net: QNet, *, biases: bool, exclude: Sequence[str]) -> Prunable:
     """What may be pruned; the two streams of a dueling network are both its output."""
-    found = prunable(net, biases=biases, exclude=exclude)
-    if not net.dueling:
-        return found
-    output = tuple(name for name in found.names if name.startswith(("value.", "advantage.")))
-    return replace(found, output=output)
+    return prunable(net, biases=biases, exclude=exclude, outputs=2 if net.dueling else 1)
 
 
 def positions(net: QNet, space: EnvSpaces) -> Mapping[str, int]:

@@ -40,7 +40,7 @@ class Replay:
         """
         new = dict(new)
         priorities = new.pop("priorities", None)
-        count = len(new["actions"])
+        count = len(new.get("actions", ()))
         if count == 0:
             return
         if not self.arrays:

@@ -26,7 +26,7 @@ from raylottery.store import Store, layout
 from raylottery.store.tickets import pack
 from raylottery.trainers.base import Weights
 from raylottery.trainers.dqn import envs, nets, video
-from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds
+from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds, greedy
 
 
 AGENT = """
@@ -68,7 +68,7 @@ def score_of(spec: DQNTrainer, weights: Weights, count: int) -> float:
     net = nets.build(spec, envs.spaces(spec))
     net.load_state_dict(dict(weights))
     with closing(Arena(spec, evaluation_seeds(count))) as arena:
-        return math.fsum(episode.total for episode in arena.play(net)) / count
+        return math.fsum(episode.total for episode in arena.play(greedy(net))) / count
 
 
 @pytest.fixture

@@ -43,6 +43,27 @@ def test_cross_entropy(outputs: np.ndarray, smoothing: float) -> None:
     check(ours, deltas, loss, x)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
+def test_cross_entropy_of_small_and_of_sure_outputs(scale: float) -> None:
+    """Deltas are as exact where a class is all but certain: they tell by how little it is not."""
+    rng = np.random.default_rng(4)
+    table = (rng.normal(size=(10, LANES)) * scale).astype(np.float32)
+    labels = table[:, :BATCH].argmax(axis=0)
+    labels[::3] = rng.integers(0, 10, len(labels[::3]))
+    deltas = np.full_like(table, 9)
+    x = tensor(table)
+    loss = functional.cross_entropy(x, torch.from_numpy(labels))
+    check(losses.cross_entropy(table, labels, 0.0, deltas), deltas, loss, x)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_cross_entropy_of_what_is_no_number_is_none(outputs, value: float, place: int) -> None:
+    outputs[place, BATCH // 2] = value
+    labels = np.full(BATCH, 1)
+    assert np.isnan(losses.cross_entropy(outputs, labels, 0.0, np.zeros_like(outputs)))
+
+
 @pytest.mark.parametrize("squared", [True, False])
 def test_chosen_values(outputs: np.ndarray, squared: bool) -> None:
     rng = np.random.default_rng(2)

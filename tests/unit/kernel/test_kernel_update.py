@@ -145,3 +145,18 @@ def test_a_target_is_mixed_or_copied() -> None:
     np.testing.assert_allclose(net.values, before + 0.25 * (other.values - before), rtol=1e-6)
     optimizers.mix(net.values, other.values, 1.0)
     np.testing.assert_array_equal(net.values, other.values)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_whole_arrays_are_filled_in_again(path: str) -> None:
+    """Survivors alone: what is pruned of the arrays stays out."""
+    whole = layers((6, 40, 30, 3), 0.4, seed=6, bias_density=0.7)
+    net = network(whole, path)
+    masks = [mask for layer in whole for mask in (layer.kept(), layer.kept_biases())]
+    given = [array for layer in whole for array in (layer.weight, layer.bias)]
+    net.fill(net.first, [(layer.weight + 1, layer.bias + 1) for layer in whole])
+    for found, array, mask in zip(sum(net.layers(net.first), ()), given, masks, strict=True):
+        np.testing.assert_array_equal(found, np.where(mask, array + 1, 0))
+    assert net.strays() == 0
+    net.values[net.empty[:2]] = np.nan, 1e-30
+    assert net.strays() == 2

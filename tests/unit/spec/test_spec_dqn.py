@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from raylottery.spec import DQNTrainer, Sweep, expand, lineage_rounds, lineages
 from raylottery.spec.extent import Extent
+from raylottery.spec.kernel import KERNEL_PROTOCOL
 from tests.unit.spec.samples import AGENT, agent, altered, dqn, refusal
 
 
@@ -256,7 +257,7 @@ def test_an_override_of_an_agent_is_refused_by_its_own_fields():
 def test_another_kind_takes_its_own_fields_alone():
     said = "\n".join(refusal(AGENT, ("trainer.kind=classifier",)))
     assert (
-        "study.yaml:4: trainer.env: no such field. Valid: kind, dataset, examples, model" in said
+        "study.yaml:4: trainer.env: no such field. Valid: kind, engine, dataset, examples" in said
     )
     assert "study.yaml:2: trainer.model: missing, and it has no default." in said
     assert "study.yaml:15: eval.episodes: is for kind dqn" not in said, "the trainer is not known"
@@ -358,6 +359,7 @@ def test_two_ways_to_write_one_training_have_one_key(one, other):
 
 
 CHANGES = [
+    "trainer.engine=compiled",
     "trainer.env=CartPole-v0",
     "trainer.env_args={gravity: 1.6}",
     "trainer.preprocess=atari",
@@ -403,9 +405,9 @@ def test_the_agent_and_its_measurements_enter_every_key(change):
 
 
 def test_every_field_of_an_agent_is_in_the_list_above():
-    """All that may change a training; `kind` and `engine` have one value each."""
+    """All that may change a training; `kind` has one value."""
     changed = {change.partition("=")[0] for change in CHANGES}
-    below = {"trainer.kind", "trainer.engine", "trainer.priority_beta", "trainer.value_range"}
+    below = {"trainer.kind", "trainer.priority_beta", "trainer.value_range"}
     assert {name for name in changed | below if name.startswith("trainer.")} == {
         f"trainer.{name}" for name in DQNTrainer.model_fields
     }
@@ -420,6 +422,38 @@ def test_the_protocol_of_agents_enters_every_key(monkeypatch):
     before = set(keys())
     monkeypatch.setattr(DQNTrainer, "PROTOCOL", 2)
     assert not before & set(keys())
+
+
+def test_the_kernels_protocol_enters_the_keys_of_the_engine_that_stands_on_it(monkeypatch):
+    compiled = ("trainer.engine=compiled",)
+    before, others = set(keys(*compiled)), keys()
+    monkeypatch.setattr("raylottery.spec.dqn.KERNEL_PROTOCOL", KERNEL_PROTOCOL + 1)
+    assert not before & set(keys(*compiled))
+    assert keys() == others
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("preprocess=atari", "sees no images"),
+        ("normalise=true", "takes no statistics of observations"),
+        ("model=nature", "trains dense layers only"),
+        ("priority=0.6", "draws all transitions alike"),
+        ("atoms=51", "learns mean returns only"),
+        ("runners=2", "collects where it trains"),
+        ("learners=2", "learns in one process"),
+        ("threads=2", "trains each lineage in one thread"),
+    ],
+)
+def test_what_the_compiled_engine_cannot_do_is_refused_with_the_one_that_can(change, why):
+    shared = ("trainer.rollout=16", "trainer.learning_starts=1600")
+    changes = ("trainer.engine=compiled", f"trainer.{change}", *shared)
+    [said] = refusal(AGENT, changes)
+    name = change.partition("=")[0]
+    assert (
+        f"trainer.{name}: the compiled engine {why}; leave it out, or say engine: rllib." in said
+    )
+    assert agent(*changes[1:]).trainer.engine == "rllib"
 
 
 def test_arms_and_lineages_of_agents_can_be_sent_elsewhere():

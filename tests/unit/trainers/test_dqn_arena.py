@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit
 from raylottery.errors import TrainingError
 from raylottery.spec import DQNTrainer
 from raylottery.trainers.dqn import envs, episodes, nets
-from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds
+from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds, greedy
 
 
 SEEDS = evaluation_seeds(7)
@@ -65,7 +65,7 @@ def agent(spec: DQNTrainer, seed: int) -> nets.QNet:
 
 def played(arena: Arena, net: nets.QNet) -> dict[int, list]:
     """All that was seen in each episode, by its place."""
-    arena.play(net)
+    arena.play(greedy(net))
     return {place: env.seen for place, env in arena.envs.items() if isinstance(env, Witness)}
 
 
@@ -80,7 +80,9 @@ def test_an_episode_does_not_depend_on_which_others_are_played_or_were(fields):
     for places in ([0, 1, 2], [6], [5, 1]):
         with closing(Arena(spec, SEEDS, only=places, make=witnessed)) as arena:
             assert played(arena, net) == {place: every[place] for place in places}
-            assert [episode.seed for episode in arena.play(net)] == [SEEDS[p] for p in places]
+            assert [episode.seed for episode in arena.play(greedy(net))] == [
+                SEEDS[p] for p in places
+            ]
 
 
 def test_an_episode_that_never_ends_is_given_up_with_the_mend(monkeypatch):
@@ -94,9 +96,9 @@ def test_an_episode_that_never_ends_is_given_up_with_the_mend(monkeypatch):
         return TimeLimit(unlimited(spec), 50)
 
     with closing(Arena(spec, SEEDS, make=limited)) as arena:
-        assert {episode.steps for episode in arena.play(agent(spec, 0))} == {50}
+        assert {episode.steps for episode in arena.play(greedy(agent(spec, 0)))} == {50}
     with (
         closing(Arena(spec, SEEDS, make=unlimited)) as arena,
         pytest.raises(TrainingError, match=r"not ended in 50 steps: .*max_episode_steps"),
     ):
-        arena.play(agent(spec, 0))
+        arena.play(greedy(agent(spec, 0)))

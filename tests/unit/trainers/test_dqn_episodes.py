@@ -42,7 +42,7 @@ def balancing() -> nets.QNet:
 
 def played(spec: DQNTrainer, net: nets.QNet, seeds=SEEDS) -> list[Episode]:
     with closing(Arena(spec, seeds)) as arena:
-        return arena.play(net)
+        return arena.play(greedy(net))
 
 
 def test_the_starts_are_fixed_distinct_and_a_longer_list_only_adds_some():
@@ -62,10 +62,10 @@ def test_equal_agents_play_equal_episodes_from_equal_starts():
 def test_an_arena_plays_again_as_a_new_one_whoever_played_in_between():
     net, other = balancing(), agent(5, spec())
     with closing(Arena(spec(), SEEDS)) as arena:
-        first = arena.play(net)
-        between = arena.play(other)
-        assert arena.play(net) == first
-        assert arena.play(other) == between != first
+        first = arena.play(greedy(net))
+        between = arena.play(greedy(other))
+        assert arena.play(greedy(net)) == first
+        assert arena.play(greedy(other)) == between != first
 
 
 def test_playing_neither_reads_nor_moves_the_global_random_state():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,11 +48,11 @@ def schedule(
 
 
 def lrs(schedule: Schedule, *steps: int) -> list[float]:
-    return [schedule.lr(step) for step in steps]
+    return schedule.lrs(np.array(steps)).tolist()
 
 
 def epsilons(schedule: Schedule, *steps: int) -> list[float]:
-    return [schedule.epsilon(step) for step in steps]
+    return schedule.epsilons(np.array(steps)).tolist()
 
 
 @pytest.mark.parametrize(("lr", "exploration"), [*itertools.product(WHERE, WHERE)])
@@ -62,9 +63,8 @@ def test_the_dense_round_goes_by_its_clock_whatever_is_reset(lr, exploration):
 
 
 def test_a_pruned_round_from_the_start_goes_like_the_dense_one():
-    for step in range(101):
-        assert schedule().lr(step) == schedule(dense=True).lr(step)
-        assert schedule().epsilon(step) == schedule(dense=True).epsilon(step)
+    for values in (lrs, epsilons):
+        assert values(schedule(), *range(101)) == values(schedule(dense=True), *range(101))
 
 
 def test_at_the_clock_a_schedule_goes_on_where_its_weights_come_from():
@@ -94,8 +94,8 @@ def test_one_schedule_is_reset_without_the_other():
 def test_a_shorter_round_goes_through_all_of_its_schedules(step, where):
     whole = schedule(lr=where, exploration=where)
     short = schedule(lr=where, exploration=where, length=50)
-    assert short.lr(step) == pytest.approx(whole.lr(2 * step))
-    assert short.epsilon(step) == pytest.approx(whole.epsilon(2 * step))
+    for values in (lrs, epsilons):
+        assert values(short, step) == pytest.approx(values(whole, 2 * step))
 
 
 def test_fine_tuning_past_the_end_stays_at_the_end():

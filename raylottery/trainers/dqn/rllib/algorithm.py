@@ -22,11 +22,12 @@ from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from raylottery.errors import TrainingError
-from raylottery.spec import DQNTrainer
+from raylottery.spec import DQNTrainer, derive_seed
 from raylottery.trainers.base import Weights
 from raylottery.trainers.dqn import envs
 from raylottery.trainers.dqn.replay import Replay
-from raylottery.trainers.dqn.rllib.learner import Beginning, TicketLearner, nonzero
+from raylottery.trainers.dqn.resets import Beginning, Experience
+from raylottery.trainers.dqn.rllib.learner import TicketLearner, nonzero
 from raylottery.trainers.dqn.rllib.module import QModule
 from raylottery.trainers.dqn.rllib.runner import Sample, TransitionRunner, gym_spaces
 from raylottery.trainers.dqn.schedule import Schedule
@@ -46,37 +47,27 @@ class TicketDQN(DQN):
         super().setup(config)
         assert self.config is not None
         self.spec = DQNTrainer.model_validate_json(self.config.model_config["trainer"])
-        self.sync_every = self.spec.steps(self.spec.target_every)
 
     def _setup_logdir(self) -> None:
         """Nothing is logged, so no folder is made for it in the user's home."""
 
-    def begin(
-        self,
-        beginning: Beginning,
-        schedule: Schedule,
-        replay: Replay,
-        *,
-        env_seed: int,
-        exploration_seed: int,
-    ) -> None:
-        """Take a ticket and an empty or kept buffer."""
+    def begin(self, beginning: Beginning, experience: Experience, schedule: Schedule) -> None:
+        """Take a ticket and an empty or kept buffer, and collect what comes before its updates."""
         self.schedule = schedule
         self.masks = beginning.masks
-        self.replay = replay
+        self.replay = Replay(self.spec, derive_seed("replay", experience.env_seed))
+        self.replay.add({name: part.numpy() for name, part in experience.kept.items()})
         self.at = beginning.step
         self.due = 0
         """Updates left until experience is collected again."""
         self.env_steps = 0
         self.returns: list[float] = []
         self.on_learners(TicketLearner.begin, beginning=beginning)
-        self.on_runners(lambda runner: runner.begin(env_seed, exploration_seed))
-        self.stale = True
-
-    def warm_up(self, epsilon: float, weights: Weights | None = None) -> None:
-        """The steps before the first update, random or with some agent's own weights."""
-        steps = self.spec.learning_starts
-        self.collect(np.full(steps // self.spec.lanes, epsilon), weights)
+        seeds = experience.env_seed, experience.exploration_seed
+        self.on_runners(lambda runner: runner.begin(*seeds))
+        if experience.warm_up is not None:
+            steps = self.spec.learning_starts // self.spec.lanes
+            self.collect(np.full(steps, experience.warm_up), experience.explorer)
         self.stale = True
 
     def training_step(self) -> None:
@@ -86,7 +77,7 @@ class TicketDQN(DQN):
                 steps = np.arange(self.spec.rollout // self.spec.lanes) * self.spec.lanes
                 passed = self.at + steps * (self.spec.updates / self.spec.rollout)
                 self.refresh()
-                self.collect(np.array([self.schedule.epsilon(at) for at in passed]))
+                self.collect(self.schedule.epsilons(passed))
                 self.due = self.spec.updates
             count = min(self.due, self.goal - self.at)
             self.learn(count)
@@ -119,7 +110,7 @@ class TicketDQN(DQN):
 
     def learn(self, count: int) -> None:
         """So many updates, on batches that are drawn anew after each where priorities matter."""
-        lrs = [self.schedule.lr(self.at + i) for i in range(count)]
+        lrs = self.schedule.lrs(np.arange(self.at, self.at + count)).tolist()
         last_counts = self.at + count == self.goal
         if self.spec.priority:
             for lr in lrs:
@@ -155,6 +146,9 @@ class TicketDQN(DQN):
     def moments(self) -> Weights:
         """Those of the optimizer, on the CPU."""
         return self.on_first_learner(TicketLearner.moments)
+
+    def contents(self) -> Weights:
+        return {name: torch.from_numpy(part) for name, part in self.replay.contents().items()}
 
     def mean_loss(self) -> float:
         """Of the updates since it was last asked."""

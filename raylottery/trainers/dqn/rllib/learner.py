@@ -7,7 +7,6 @@ out is what RLlib does around each update: a pass through connectors, timers, an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -22,26 +21,13 @@ from torch import Tensor
 from raylottery.pruning import Masks
 from raylottery.trainers.base import Weights
 from raylottery.trainers.dqn.replay import Transitions
+from raylottery.trainers.dqn.resets import Beginning
 from raylottery.trainers.dqn.rllib.masking import MaskedLearner
 from raylottery.trainers.dqn.rllib.module import QModule
 
 
 COLUMNS = {"next_obs": Columns.NEXT_OBS}
 """What RLlib calls otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beginning:
-    """What a learner begins a round with."""
-
-    weights: Weights
-    target: Weights
-    masks: Masks
-    masks_target: bool
-    """Whether the target network starts, and so stays, masked."""
-    step: int
-    moments: Mapping[str, Tensor] = field(default_factory=dict)
-    """Of the optimizer, where they are kept: `exp_avg.body.0.weight` and so on."""
 
 
 class TicketLearner(MaskedLearner, DQNTorchLearner):
