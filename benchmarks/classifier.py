@@ -44,7 +44,7 @@ from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Start, Ticket
 from raylottery.trainers.classifier import nets
 from raylottery.trainers.classifier.data import Dataset
-from raylottery.trainers.classifier.loop import Batches, Classifier, Learner
+from raylottery.trainers.classifier.loop import Classifier, Learner
 
 
 MODELS = {"cnn-16-32-64": 10, "conv-2": 2, "resnet-20": 3}
@@ -158,7 +158,6 @@ class Ours:
             previous=None, searching=False, next_masks=None,
         )  # fmt: skip
         self.learner = Learner(trainer, start)
-        self.batches = Batches(trainer.dataset, trainer.spec, start.data_seed)
         self.at = 0
 
     @property
@@ -166,9 +165,7 @@ class Ours:
         return self.learner.losses
 
     def train(self, updates: int) -> None:
-        for step in range(self.at, self.at + updates):
-            self.learner.rate(step)
-            self.learner.update(*self.batches.at(step), auditing=False)
+        self.learner.advance(self.at, self.at + updates, auditing=False)
         self.at += updates
 
 
@@ -256,7 +253,7 @@ class Rival:
         """Train for an epoch; RuntimeError if the processor waits for the GPU on the way."""
         torch.cuda.set_sync_debug_mode("error")
         try:
-            Rival.here.train(Rival.here.batches.per_epoch)
+            Rival.here.train(Rival.here.learner.batches.order.per_epoch)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylottery.errors import did_you_mean
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen, determinants
+from raylottery.spec.kernel import KERNEL_PROTOCOL
 from raylottery.spec.problems import Key, Problem, Problems, StrictModel, changed, shown
 
 
@@ -52,6 +53,15 @@ MODELS = (
 
 BY_WIDTH = ("mlp-300-100", "residual-mlp-100-100", "cnn-32-64-128")
 
+UNCOMPILED = {
+    "augment": "trains on the images as they are",
+    "precision": "computes in float32 alone",
+    "channels_last": "has no images in memory",
+    "compile": "is compiled as it is",
+    "threads": "trains each lineage in one thread",
+}
+"""Fields that the compiled engine does not vary, and why."""
+
 _MLP = re.compile(r"(residual-)?mlp((?:-[1-9][0-9]{0,4})+)")
 _CNN = re.compile(r"cnn((?:-[1-9][0-9]{0,3})+)")
 _ELSEWHERE = re.compile(r"torchvision:[a-z0-9_]+|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -78,7 +88,7 @@ def parse_cnn(model: str) -> tuple[int, ...] | None:
 
 
 class ClassifierTrainer(StrictModel):
-    """A torch classifier on a data set that fits in memory."""
+    """A classifier on a data set that fits in memory."""
 
     PROTOCOL: ClassVar[int] = 1
     """Raised whenever the same fields would train differently than before."""
@@ -86,6 +96,9 @@ class ClassifierTrainer(StrictModel):
 
     kind: Literal["classifier"]
     """What is trained."""
+    engine: Annotated[Literal["torch", "compiled"], Frozen("torch")] = "torch"
+    """What runs the training: torch, or compiled code for an mlp on a CPU, whose cost falls with
+    density."""
     dataset: str = Field(json_schema_extra={"enum": [*DATASETS]})
     """Data set to classify, such as mnist1d."""
     examples: Annotated[int | None, Frozen(None)] = Field(None, ge=100)
@@ -219,6 +232,8 @@ class ClassifierTrainer(StrictModel):
                 text = f"{self.model} halves its images {len(channels)} times, and those of "
                 text += f"{self.dataset} are gone after {most}; say at most {most} widths."
                 yield Problem(("model",), text)
+        if self.engine == "compiled":
+            yield from self._uncompiled()
         if self.nesterov and not self.momentum:
             yield Problem(("nesterov",), "looks ahead along the momentum; set momentum too.")
         if (self.schedule == "drops") != bool(self.drops):
@@ -232,6 +247,17 @@ class ClassifierTrainer(StrictModel):
         points = [self.steps(extent) for extent in self.drops if not outside]
         if sorted(set(points)) != points:
             yield Problem(("drops",), "come one after the other; sort them, each once.")
+
+    def _uncompiled(self) -> Iterator[Problem]:
+        """What the compiled engine cannot do."""
+        mlp = parse_mlp(self.model)
+        if self.model != "lenet-300-100" and (mlp is None or mlp[0]):
+            text = "the compiled engine trains plain dense layers only; say an mlp-..., or say "
+            yield Problem(("model",), text + "engine: torch.")
+        for name in changed(self):
+            if why := UNCOMPILED.get(name):
+                text = f"the compiled engine {why}; leave it out, or say engine: torch."
+                yield Problem((name,), text)
 
     def _outside(self, places: Mapping[Key, Extent]) -> Iterator[Problem]:
         """Points that do not lie within the training, and why."""
@@ -279,10 +305,13 @@ class ClassifierTrainer(StrictModel):
 
     def determined(self) -> dict[str, Any]:
         """The fields that say something, extents as updates."""
-        return determinants(self, self.steps)
+        kernel = {"kernel": KERNEL_PROTOCOL} if self.engine == "compiled" else {}
+        return {**determinants(self, self.steps), **kernel}
 
-    engine: ClassVar[str] = "torch"
-    """What runs the training."""
+    @property
+    def side_by_side(self) -> bool:
+        """Whether one process may train several lineages at a time, each on a thread."""
+        return self.engine == "compiled"
 
     @property
     def metric(self) -> str:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from raylottery.trainers.base import seeded
+
 
 EXAMPLES = 2
 """In the batch that is passed through: batch norms do not train on one."""
@@ -43,7 +45,7 @@ def positions(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
     """How often each parameter is used for one example of a shape; 0 where no layer reads it."""
     names: dict[Tensor, str] = {tensor: name for name, tensor in net.named_parameters()}
     watch = Watch(names)
-    with torch.random.fork_rng(devices=[]), watch:
+    with seeded(), watch:
         net(blank(net, shape))
     return {name: watch.uses[name] // EXAMPLES for name in names.values()}
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raylottery.errors import UsageError
@@ -153,6 +152,8 @@ def write(name: str, size: DataSize, whole: Whole) -> None:
     set, not to the seed of a lineage, are held out for validation. The test set is the
     publisher's own.
     """
+    import torch  # not to be loaded by whoever only looks whether the data are here
+
     order = torch.randperm(len(whole.y), generator=torch.Generator().manual_seed(0)).numpy()
     train, valid = order[: size.train], order[size.train :]
     arrays: Arrays = {

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raylottery.pruning.masks import Masks
 from raylottery.trainers.base import CurvePoint, Start, Weights
@@ -23,7 +23,7 @@ from raylottery.trainers.stopping import Search
 
 
 if TYPE_CHECKING:
-    from raylottery.trainers.classifier.loop import Learner
+    from raylottery.trainers.classifier.rounds import Learner
 
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ class Best:
     step: int = -1
     weights: Weights = field(default_factory=dict)
 
-    def offer(self, net: nn.Module, loss: float, step: int) -> None:
+    def offer(self, learner: Learner, loss: float, step: int) -> None:
         if loss < self.loss or self.step < 0:
-            self.loss, self.step, self.weights = loss, step, copied(net)
+            self.loss, self.step, self.weights = loss, step, learner.weights()
 
 
 @dataclass
@@ -81,17 +81,12 @@ class Progress:
     def put_aside(self, start: Start, seconds: float) -> None:
         """Keep all of it, in place of what was kept before."""
         assert start.aside is not None
-        learner = self.learner
         sections = {
-            "net": learner.net.state_dict(),
+            **self.learner.state(),
             "best": self.best.weights,
             "stopped": self.stopped or {},
-            "losses": {"since": torch.stack(learner.losses)} if learner.losses else {},
         }
         sections |= {f"snapshot-{step}": weights for step, weights in self.snapshots.items()}
-        for index, state in learner.optimizer.state_dict()["state"].items():
-            tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-            sections[f"moments-{index}"] = tensors
         told: list[tuple[int, float | None]] = []
         for step, seen in self.search.seen:
             if isinstance(seen, Masks):
@@ -99,7 +94,7 @@ class Progress:
             told.append((step, None if isinstance(seen, Masks) else seen))
         rest = {
             "step": self.step,
-            "revived": learner.revived,
+            "revived": self.learner.revived,
             "best": [self.best.loss, self.best.step],
             "points": [asdict(point) for point in self.log.points],
             "train_loss": self.log.train_loss,
@@ -129,17 +124,13 @@ class Progress:
             log.info("what was put aside lacks the weights of step %s, which are wanted by now: "
                      "the round begins anew", min(missed))  # fmt: skip
             return
-        learner = self.learner
-        names = list(learner.net.state_dict())
+        names = list(self.learner.weights())
 
         def weights(section: str) -> Weights:
             return {name: sections[section][name] for name in names}
 
-        learner.net.load_state_dict(weights("net"))
-        take_moments(learner.optimizer, sections)
-        learner.revived = rest["revived"]
-        device = next(learner.net.parameters()).device
-        learner.losses = [*sections.get("losses", {}).get("since", torch.empty(0)).to(device)]
+        self.learner.take(sections)
+        self.learner.revived = rest["revived"]
         self.step = rest["step"]
         self.best = Best(*rest["best"], weights("best") if "best" in sections else {})
         points = [CurvePoint(**point) for point in rest["points"]]
@@ -152,25 +143,6 @@ class Progress:
         self.seconds = rest["seconds"]
         log.info("the round goes on from step %s of %s, where it was put aside",
                  self.step, start.end)  # fmt: skip
-
-
-def take_moments(
-    optimizer: torch.optim.Optimizer, sections: Mapping[str, Mapping[str, Tensor]]
-) -> None:
-    """Give an optimizer its state back, laid out in memory as the weights, which fused kernels
-    go by."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state = {
-        index: {
-            name: torch.empty_like(parameter).copy_(tensor)
-            if tensor.shape == parameter.shape
-            else tensor
-            for name, tensor in sections.get(f"moments-{index}", {}).items()
-        }
-        for index, parameter in enumerate(parameters)
-    }
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def copied(net: nn.Module) -> Weights:

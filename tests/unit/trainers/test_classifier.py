@@ -420,13 +420,10 @@ def test_no_step_waits_for_the_device_until_something_is_measured():
     trainer = classifier(images(augment="flip-crop-cutout", **fields))
     begun = dense(trainer)
     learner = loop.Learner(trainer, begun)
-    batches = loop.Batches(trainer.dataset, trainer.spec, begun.data_seed)
     with Waiting() as waiting:
-        for step in range(2 * batches.per_epoch):
-            learner.rate(step)
-            learner.update(*batches.at(step), auditing=False)
+        learner.advance(0, 2 * learner.batches.order.per_epoch, auditing=False)
         assert not waiting.seen
-        learner.loss_until(12)
+        learner.mean_loss()
         assert waiting.seen, "or the test could not fail"
 
 

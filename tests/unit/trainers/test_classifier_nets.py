@@ -12,8 +12,9 @@ from torch import nn
 from torchvision import models
 
 from raylottery.errors import SpecError, UsageError
-from raylottery.pruning import Guard, Masks, Prunable, apply_mask, prunable, prune
-from raylottery.pruning.depth import kept_by_round
+from raylottery.pruning import Guard, Masks, apply_mask, prunable, prune
+from raylottery.sizes.depth import kept_by_round
+from raylottery.sizes.prunable import Prunable
 from raylottery.spec import MODELS, ClassifierTrainer, DataSize, Prune, Sweep, parse_sweep
 from raylottery.trainers.classifier import nets
 from raylottery.trainers.positions import blank

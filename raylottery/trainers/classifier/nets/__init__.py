@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from raylottery.errors import UsageError
 from raylottery.pruning.prunable import CONNECTIONS
-from raylottery.spec import ClassifierTrainer, DataSize, parse_cnn, parse_mlp
+from raylottery.sizes.dense import mlp
+from raylottery.spec import ClassifierTrainer, DataSize, parse_cnn
+from raylottery.trainers.base import seeded
 from raylottery.trainers.classifier.nets.plain import MLP, ResidualMLP, cnn, conv, vgg
 from raylottery.trainers.positions import blank
 
@@ -26,7 +28,7 @@ def build(spec: ClassifierTrainer) -> nn.Module:
 
 def skeleton(spec: ClassifierTrainer) -> nn.Module:
     """The network for its names and shapes: without storage, where that can be."""
-    with torch.random.fork_rng(devices=[]):
+    with seeded():
         if ":" in spec.model and not spec.model.startswith("torchvision:"):
             return build(spec)  # nothing is known of what a user's own code reads
         try:
@@ -38,8 +40,8 @@ def skeleton(spec: ClassifierTrainer) -> nn.Module:
 
 def made(model: str, size: DataSize) -> nn.Module:
     """The network called `model`, initialised by torch's rules or, if it has any, by its own."""
-    if mlp := parse_mlp(model):
-        residual, hidden = mlp
+    if dense := mlp(model):
+        residual, hidden = dense
         return (ResidualMLP if residual else MLP)(size.inputs, hidden, size.classes)
     if channels := parse_cnn(model):
         return cnn(channels, size)
@@ -47,8 +49,6 @@ def made(model: str, size: DataSize) -> nn.Module:
         from raylottery.trainers.classifier.nets.elsewhere import elsewhere
 
         return elsewhere(model, size)
-    if model == "lenet-300-100":
-        return MLP(size.inputs, (300, 100), size.classes)
     if model.startswith("resnet"):
         from raylottery.trainers.classifier.nets.resnets import resnet  # loads torchvision
 
@@ -74,7 +74,7 @@ def refuse_unfit(net: nn.Module, spec: ClassifierTrainer) -> None:
     x = blank(net, spec.size.shape)
     given = f"{'x'.join(map(str, spec.size.shape))} ({spec.dataset})"
     try:
-        with torch.random.fork_rng(devices=[]):
+        with seeded():
             found = net(x)
     except Exception as error:
         raise UsageError(

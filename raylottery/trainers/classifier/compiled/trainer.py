@@ -1,0 +1,35 @@
+"""Trains mlp classifiers in compiled code, one ticket at a time, on the thread that asks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from raylottery.kernel.compiled import load
+from raylottery.trainers.base import Outcome, Start
+from raylottery.trainers.classifier.compiled.examples import Part, examples
+from raylottery.trainers.classifier.compiled.learner import Learner
+from raylottery.trainers.classifier.rounds import SoloClassifier
+
+
+class CompiledClassifier(SoloClassifier):
+    """Networks of the kernel's. Nothing is shared between two but data that nobody writes to."""
+
+    threads = True
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Part]:
+        return examples(self.spec)
+
+    def train(self, starts: Sequence[Start]) -> list[Outcome]:
+        return [self.round(start) for start in starts]
+
+    def close(self) -> None:
+        pass  # it holds nothing but memory
+
+    def make_ready(self) -> None:
+        load()
+        _ = self.parts
+
+    def learner(self, start: Start) -> Learner:
+        return Learner(self.spec, self.parts, start)
