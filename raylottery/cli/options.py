@@ -32,7 +32,7 @@ JobsOption = Annotated[
         help="The cluster's Ray Jobs, as http://HOST:8265: adds what they know.",
     ),
 ]
-MostOption = Annotated[int | None, Parameter(help="The most lineages to train at a time.")]
+MostOption = Annotated[int | None, Parameter(help="The most trials at a time.")]
 OnlyOption = Annotated[
     Literal["failed"] | None, Parameter(help="Train only the lineages that failed before.")
 ]

@@ -12,8 +12,11 @@ from raylottery.cli.options import DEFAULT_STORE, JsonOption, SetOption, StoreOp
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from raylottery.driver.guess import Guess
-    from raylottery.spec import Sweep
+    from raylottery.driver.plan import Plan
+    from raylottery.spec import Round, Sweep
 
 
 def plan(
@@ -38,7 +41,7 @@ def plan(
     from raylottery.driver.machines import growth, machines
     from raylottery.driver.plan import inspect, make_plan
     from raylottery.driver.resources import in_words, places, refuse_unplaced, request
-    from raylottery.driver.run import refuse_another_study
+    from raylottery.driver.stored import refuse_another_study
     from raylottery.spec import read_sweep
     from raylottery.store import Store
 
@@ -78,8 +81,11 @@ def plan(
                 "rounds_to_do": len(planned.todo),
                 "rounds_shared": planned.shared,
                 "rounds_again": len(planned.again),
-                "updates_to_do": sum(round.end - round.clock for round in planned.todo),
+                "updates_to_do": updates(planned.todo),
+                "updates": updates(planned.rounds.values()),
+                "updates_of_controls": updates(controls(planned)),
                 "resources": [r for i, r in enumerate(sections) if r not in sections[:i]],
+                "cohort": spec.cohort,
                 "places": None
                 if found is None
                 else [
@@ -106,6 +112,8 @@ def plan(
         f"{len(planned.lineages)} lineages, {len(planned.rounds)} distinct rounds "
         f"({planned.shared} more are shared), {len(planned.todo)} to train",
         f"each trial: {' or '.join(asked)}",
+        *cohorts([arm.study for arm in arms.values()]),
+        *for_controls(planned),
         *again_for(len(planned.again)),
         f"will add about {render.size(guessed.megabytes)} to {store}{on_the_way(guessed, spec)}",
         "time: no round of this sweep is measured yet"
@@ -127,6 +135,37 @@ def plan(
             ]
         )
         refuse_unplaced(found)
+
+
+def updates(rounds: Iterable[Round]) -> int:
+    """What rounds train, all together."""
+    return sum(round.end - round.clock for round in rounds)
+
+
+def controls(plan: Plan) -> list[Round]:
+    """The distinct rounds of a sweep that train controls."""
+    return [round for round in plan.rounds.values() if round.control != "ticket"]
+
+
+def for_controls(plan: Plan) -> list[str]:
+    """What of the sweep's training goes to controls, if it has some."""
+    spent, whole = updates(controls(plan)), updates(plan.rounds.values())
+    if not spent:
+        return []
+    return [f"controls: {100 * spent / whole:.0f} % of all training, {spent} of {whole} updates"]
+
+
+def cohorts(studies: Sequence[Sweep]) -> list[str]:
+    """How lineages are grouped, where a trial may train several of them."""
+    from raylottery.driver.resources import abreast
+
+    several = [study for study in studies if study.trainer.side_by_side and study.cohort != 1]
+    if not several:
+        return []
+    at_once = " or ".join(str(count) for count in sorted({*map(abreast, several)}))
+    size = several[0].cohort
+    most = "an even share of the lineages that are ready" if size == "auto" else f"{size} lineages"
+    return [f"each trial trains {most}, {at_once} at a time"]
 
 
 def again_for(count: int) -> list[str]:

@@ -44,7 +44,7 @@ def run(
     from raylottery.store import Store
 
     if max_concurrent is not None and max_concurrent < 1:
-        raise UsageError(f"--max-concurrent {max_concurrent}: at least one lineage must train")
+        raise UsageError(f"--max-concurrent {max_concurrent}: at least one trial must run")
     if inline and address is not None:
         raise UsageError("--inline trains in this process, --address on a cluster: give only one")
     spec = read_sweep(sweep, set_)

@@ -54,7 +54,7 @@ def submit(
     if follow and json:
         raise UsageError("--follow shows the job's lines, --json prints once: give only one")
     if max_concurrent is not None and max_concurrent < 1:
-        raise UsageError(f"--max-concurrent {max_concurrent}: at least one lineage must train")
+        raise UsageError(f"--max-concurrent {max_concurrent}: at least one trial must run")
     spec = read_sweep(sweep, set_)
     trackers = [word for tracker in trackable(track, store) for word in ("--track", tracker)]
     jobs = Jobs(address)

@@ -44,16 +44,24 @@ def bounded(asked: Memory | None) -> Generator[None]:
     given = [limit for limit in before if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min([most, *given]), before[1]))
     try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(
-                f"out of memory: the trial asked for {asked} (resources.memory); ask for more or "
-                f"train smaller batches"
-            ) from error
-        raise
+        with told_of_memory(asked):
+            yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@contextmanager
+def told_of_memory(asked: Memory | None) -> Generator[None]:
+    """Says of a refusal, in any thread of a process that is bounded, what it was asked for."""
+    try:
+        yield
+    except Exception as error:
+        if asked is None or not BOUNDED or not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory: the trial asked for {asked} (resources.memory); ask for more or "
+            f"train smaller batches"
+        ) from error
 
 
 @cache

@@ -4,8 +4,12 @@ A lineage is ready when nobody is training its next round. Among those that are 
 whose next round most others wait for comes first: so the dense networks of all seeds are trained
 at once, each by one lineage, and no worker waits for another's while there is other work. When a
 lineage meets a round leased by another driver it steps back, and those that need this round wait
-until it is done or given up there. In the same way a lineage whose trial broke steps back, and is
+until it is done or given up there. In the same way a lineage that broke off steps back, and is
 handed out again after a while, as often as the sweep says.
+
+A trial may train several lineages: they are handed out together, none of which waits for another.
+One that broke off before is handed out alone, so that what breaks a worker takes no other with it
+a second time.
 
 Nothing here goes through all lineages, but for the start: sweeps may have a hundred thousand.
 """
@@ -19,7 +23,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import count
 
 from raylottery.driver.plan import Plan
-from raylottery.driver.resources import bundles
+from raylottery.driver.resources import kind
 from raylottery.errors import StoreError
 from raylottery.spec import Lineage
 
@@ -65,12 +69,14 @@ class WorkQueue:
         """By lineage that is handed out, the place it had."""
         self._claims: Counter[str] = Counter()
         """By round, how many running lineages have it left."""
+        self._ready: dict[str, set[str]] = defaultdict(set)
+        """By what is asked for, the rounds that some lineage waits to train, and may."""
         self._held: dict[str, tuple[float, float]] = {}
         """Rounds that someone else trains, or that are tried again: when to look next, and how
         long is waited until then."""
         self._retried: Counter[str] = Counter()
         """How often each lineage was put back after it broke."""
-        requests = {line.arm.id: str(bundles(line.arm.study)) for line in self._lineages.values()}
+        requests = {line.arm.id: kind(line.arm.study) for line in self._lineages.values()}
         self._request = {id: requests[line.arm.id] for id, line in self._lineages.items()}
         self._lines: dict[str, list[tuple[int, int, str]]] = {
             name: [] for name in requests.values()
@@ -112,10 +118,40 @@ class WorkQueue:
         ready = [front for front in fronts if wanted(self._lineages[front[2]])]
         if not ready:
             return None
-        _, _, chosen = min(ready)
-        self._running[chosen] = self._leave(chosen)
-        self._claims.update(self._left[chosen])
-        return self._lineages[chosen]
+        return self._hand_out(min(ready)[2])
+
+    def take(
+        self,
+        share: Callable[[Lineage, int], int],
+        wanted: Callable[[Lineage], bool] = lambda lineage: True,
+    ) -> list[Lineage]:
+        """The next lineage, and those to be trained in its trial: of what is ready, and asks for
+        the same, its `share`.
+
+        `share` is told that lineage, and how many rounds are ready, its own included.
+        """
+        first = self.next(wanted)
+        if first is None:
+            return []
+        members = [first]
+        if not self._retried[first.id]:
+            request = self._request[first.id]
+            line, size = self._lines[request], share(first, 1 + len(self._ready[request]))
+            while len(members) < size and self._settled(line) and not self._retried[line[0][2]]:
+                members.append(self._hand_out(line[0][2]))
+        return members
+
+    def _hand_out(self, id: str) -> Lineage:
+        self._running[id] = self._leave(id)
+        self._claims.update(self._left[id])
+        for key in self._left[id]:
+            self._shut(key)
+        return self._lineages[id]
+
+    def _shut(self, key: str) -> None:
+        """A round is none that may be trained now."""
+        for ready in self._ready.values():
+            ready.discard(key)
 
     def _settled(self, line: list[tuple[int, int, str]]) -> bool:
         """Whether anybody in a line is ready; who is first of them stands at its front then."""
@@ -147,6 +183,7 @@ class WorkQueue:
         """A round was committed: nobody has to train it any more."""
         self._held.pop(key, None)
         self._claims.pop(key, None)
+        self._shut(key)
         for id in self._needing.pop(key, ()):
             self._left[id].remove(key)
         following = set()
@@ -171,6 +208,15 @@ class WorkQueue:
         """A lineage stepped back from a round that someone else is training."""
         self._put_back(lineage, LOOK_AFTER_S, next(self._places))
 
+    def unbegun(self, lineage: Lineage) -> None:
+        """Nobody began to train a lineage that was handed out: it waits again, as before."""
+        place = self._running[lineage.id]
+        self.finished(lineage)
+        if keys := self._left[lineage.id]:
+            self._waiting[lineage.id] = place
+            self._ahead[keys[0]].add(lineage.id)
+            self._line_up(keys[0])
+
     def retried(self, lineage: Lineage) -> float | None:
         """A lineage broke off: after how many seconds it is tried again, None if no more.
 
@@ -188,6 +234,7 @@ class WorkQueue:
         self.finished(lineage)
         if keys := self._left[lineage.id]:
             self._held[keys[0]] = (self._clock() + pause, LOOK_AFTER_S)
+            self._shut(keys[0])
             self._waiting[lineage.id] = place
             self._ahead[keys[0]].add(lineage.id)
 
@@ -205,8 +252,11 @@ class WorkQueue:
             for id in sorted(waiting, key=self._waiting.__getitem__):
                 self._leave(id)
                 self.doomed.append(self._lineages[id])
+        taken = self._is_taken(key)
         for id in waiting:
             heappush(self._lines[self._request[id]], (-len(waiting), self._waiting[id], id))
+            if not taken:
+                self._ready[self._request[id]].add(key)
 
     def _leave(self, id: str) -> int:
         """A lineage waits no more; the place it had."""
@@ -215,6 +265,7 @@ class WorkQueue:
         self._ahead[key].remove(id)
         if not self._ahead[key]:
             del self._ahead[key]
+            self._shut(key)
         return place
 
     def _look_at_the_held(self) -> None:

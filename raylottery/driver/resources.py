@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,9 @@ TYPE = "accelerator_type:"
 """How Ray begins the resource that marks a machine by its kind of accelerator."""
 MEMORY = "memory"
 """Ray's name for bytes of it."""
+AHEAD = 16
+"""Trials of one kind that may wait for a place: so many workers start side by side, and so many
+places an autoscaling cluster is seen to lack at a time."""
 A_BIT = 0.001
 """What Ray itself takes of that mark: it says where to run, and is never used up."""
 
@@ -32,6 +36,19 @@ def bundles(study: Sweep) -> list[dict[str, float]]:
         own, learner = own | {"GPU": 0.0}, learner | {"GPU": resources.gpus / trainer.learners}
     others = [{"CPU": 1.0}] * trainer.runners + [learner] * trainer.learners
     return [given(bundle) for bundle in (own, *others)]
+
+
+def kind(study: Sweep) -> str:
+    """What a trial asks for, as a word: equal where one trial may train lineages of both."""
+    return json.dumps([study.trainer.side_by_side, bundles(study)], sort_keys=True)
+
+
+def abreast(study: Sweep) -> int:
+    """How many lineages a trial trains at a time."""
+    if not study.trainer.side_by_side:
+        return 1
+    threads = max(1, math.floor(study.resources.cpus))
+    return threads if study.cohort == "auto" else min(threads, study.cohort)
 
 
 def given(bundle: Mapping[str, float]) -> dict[str, float]:
@@ -88,6 +105,8 @@ class Place:
     asks: dict[str, float]
     at_once: int
     """How many its machines hold now."""
+    grows: bool
+    """Whether a machine may come on which they fit."""
     refusal: str | None
     """Why no trial of it could ever start, if that is so."""
 
@@ -95,6 +114,11 @@ class Place:
     def waits(self) -> bool:
         """Whether a machine that it fits on has to come first."""
         return not self.at_once and self.refusal is None
+
+    @property
+    def slots(self) -> int:
+        """How many there are to be for the cluster to be full, or to grow."""
+        return max(1, self.at_once + (AHEAD if self.grows else 0))
 
 
 def places(
@@ -104,9 +128,10 @@ def places(
     found = []
     for arm in arms:
         asks, at_once = request(arm.study), room(arm.study, machines)
-        fits = at_once or growth.brings(arm.study)
+        grows = growth.brings(arm.study)
+        fits = at_once or grows
         refusal = None if fits else missing(asks, [*machines, *growth.kinds])
-        found.append(Place(arm, asks, at_once, refusal))
+        found.append(Place(arm, asks, at_once, grows, refusal))
     return found
 
 

@@ -1,28 +1,27 @@
-"""One trial: a whole lineage, trained by whichever process was given it.
+"""One lineage, trained in a thread of whichever process was given it.
 
-The same function runs inside a Ray Tune trial and, with `--inline`, in the driver's own process.
-What it yields are signals for the driver; what it produced is in the store, where the tables are
-made from it.
+The same function runs in a trial of Ray Tune and, with `--inline`, in the driver's own process,
+by way of `cohort`. What it yields are signals for the driver; what it produced is in the store,
+where the tables are made from it.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from raylottery import __version__
-from raylottery.driver.memory import BOUNDED, OutOfMemory, bounded
+from raylottery.driver.memory import BOUNDED, OutOfMemory, told_of_memory
 from raylottery.errors import RaylotteryError, TrainingError, UsageError
-from raylottery.spec import Arm, Lineage, Round, Sweep
+from raylottery.spec import Lineage, Round
 from raylottery.store import Store, layout
 from raylottery.store.files import text_at
 
@@ -40,42 +39,9 @@ class Task:
     lineage: Lineage
     extents: Mapping[str, Sequence[int]]
     run: str
-    """Names the driver's run: its stop file ends this trial at the next round's end."""
-
-    def to_json(self) -> dict:
-        """Plain values, as Ray Tune wants its configurations."""
-        arm = self.lineage.arm
-        # Tune keeps this of each trial, and there may be as many seeds as trials.
-        study = arm.study.model_copy(update={"seeds": (self.lineage.seed,)})
-        return {
-            "sweep": self.sweep,
-            "store": self.store,
-            "run": self.run,
-            "seed": self.lineage.seed,
-            "arm": {
-                "id": arm.id,
-                "label": arm.label,
-                "study": study.model_dump_json(),
-            },
-            "lineage": self.lineage.id,
-            "extents": {trunk: list(steps) for trunk, steps in self.extents.items()},
-        }
-
-    @classmethod
-    def from_json(cls, config: Mapping) -> Task:
-        arm = Arm(
-            id=config["arm"]["id"],
-            label=config["arm"]["label"],
-            values={},
-            study=Sweep.model_validate_json(config["arm"]["study"]),
-        )
-        return cls(
-            sweep=config["sweep"],
-            store=config["store"],
-            run=config["run"],
-            lineage=Lineage(arm=arm, seed=config["seed"], id=config["lineage"]),
-            extents=config["extents"],
-        )
+    """Names the driver's run: its stop file ends this lineage at the next round's end."""
+    alone: bool = True
+    """Whether no other lineage is trained in this process meanwhile."""
 
 
 def train(task: Task) -> Iterator[dict]:
@@ -84,30 +50,18 @@ def train(task: Task) -> Iterator[dict]:
     A failure is noted in the store. One that trying again cannot mend is told by the last signal;
     any other is raised. A round that is named there failed for all lineages that share it.
     """
-    began = time.time()
     from raylottery.lineage import Busy, RoundFailed, grow
-    from raylottery.trainers import make_trainer, trainer_class
+    from raylottery.trainers import make_trainer
 
-    trainer_class(task.lineage.arm.study.trainer.kind)
-
-    def signal(event: str, **more: object) -> dict:
-        return {
-            "event": event,
-            "lineage": task.lineage.id,
-            "worker": f"{platform.node()}:{os.getpid()}",
-            "began": began,
-            "import_s": imported - began,
-            "now": time.time(),
-            **more,
-        }
-
-    imported = time.time()
     store = Store.open(task.store)
     if problem := misplaced(task, store):
-        yield signal("failed", error=problem)
+        yield {"event": "failed", "error": problem}
+        return
+    stop_file = layout.stop(task.sweep, task.run)
+    if store.files.exists(stop_file):
+        yield {"event": "stopped"}
         return
     journal = Journal(store, task)
-    stop_file = layout.stop(task.sweep, task.run)
     lineage = task.lineage
     resources = lineage.arm.study.resources
     trainer = None
@@ -121,12 +75,10 @@ def train(task: Task) -> Iterator[dict]:
         return inner.round if isinstance(inner, RoundFailed) else ahead()
 
     try:
-        if resources.memory is not None:
-            gc.collect()  # what the trial before it left in this process is none of this one's
-            if not BOUNDED:
-                journal.add(f"nothing bounds the memory of a trial on {platform.system()}")
+        if resources.memory is not None and not BOUNDED:
+            journal.add(f"nothing bounds the memory of a trial on {platform.system()}")
         try:
-            with bounded(resources.memory):
+            with told_of_memory(resources.memory):
                 trainer = make_trainer(lineage.arm.study, gpu=resources.gpus > 0)
         except Exception as error:
             raise RoundFailed(ahead(), error) from error
@@ -136,10 +88,10 @@ def train(task: Task) -> Iterator[dict]:
         rounds = grow([lineage], trainer, store, sweep=task.sweep, extents=task.extents)
         while True:
             if store.files.exists(stop_file):
-                yield signal("stopped")
+                yield {"event": "stopped"}
                 return
             begun = time.time()
-            with bounded(resources.memory):
+            with told_of_memory(resources.memory):
                 trained = next(rounds, None)
             if trained is None:
                 break
@@ -151,19 +103,22 @@ def train(task: Task) -> Iterator[dict]:
             )
             # A round that went on from where it was put aside took some of its time before.
             here = min(record.seconds, time.time() - begun)
-            yield signal("round", key=round.key, seconds=here)
-        yield signal("done")
+            yield {"event": "round", "key": round.key, "seconds": here}
+        yield {"event": "done"}
     except Busy as busy:
         journal.add(str(busy))
-        yield signal("busy")
+        yield {"event": "busy"}
     except (RoundFailed, OutOfMemory) as error:
         failure = error if isinstance(error, RoundFailed) else RoundFailed(at(error), error)
         cause = failure.cause
         note_failure(store, task, failure, journal)
         if isinstance(cause, OutOfMemory):
-            yield signal("failed", error=str(failure), key=None)  # another may have asked for more
+            if not task.alone:  # it may have been another that took too much
+                raise
+            # No round is named: another lineage may ask for more.
+            yield {"event": "failed", "error": str(failure), "key": None}
         elif isinstance(cause, TrainingError | UsageError):
-            yield signal("failed", error=str(failure), key=failure.round.key)
+            yield {"event": "failed", "error": str(failure), "key": failure.round.key}
         else:
             raise
     finally:
@@ -210,22 +165,34 @@ def note_failure(store: Store, task: Task, failure: RoundFailed, journal: Journa
 class Journal(logging.Handler):
     """The lineage's log, written whole into the store at each entry and kept there.
 
-    It also takes what the library's own loggers say while the lineage is trained.
+    It also takes what the library's own loggers say in the thread that opened it, and in those
+    that belong to no lineage, such as the one that renews all leases of a process.
     """
+
+    trained_in: ClassVar[set[int]] = set()
+    """The threads that have a journal open."""
 
     def __init__(self, store: Store, task: Task):
         super().__init__(logging.INFO)
         self.files = store.files
         self.path = layout.log(task.sweep, task.lineage.id)
         self.text = text_at(self.path, self.files)
+        self.thread = threading.get_ident()
+        self.trained_in.add(self.thread)
+        # Before the handler's lock is asked for: no lineage waits until another has written.
+        self.addFilter(lambda record: record.thread not in self.trained_in - {self.thread})
         logger = logging.getLogger("raylottery")
         logger.setLevel(logging.INFO)
         logger.addHandler(self)
 
     def add(self, line: str) -> None:
         at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        self.text += f"{at} {line}\n"
-        self.files.write(self.path, self.text.encode())
+        self.acquire()
+        try:
+            self.text += f"{at} {line}\n"
+            self.files.write(self.path, self.text.encode())
+        finally:
+            self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
         # Whoever has something to say may say it because the store does not answer.
@@ -234,4 +201,5 @@ class Journal(logging.Handler):
 
     def close(self) -> None:
         logging.getLogger("raylottery").removeHandler(self)
+        self.trained_in.discard(self.thread)
         super().close()

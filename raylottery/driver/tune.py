@@ -1,10 +1,10 @@
 """Runs a plan as Ray Tune trials: Ray gives placement and concurrency; the store is the truth.
 
-Tune asks the queue for the next lineage whenever it has room for one, so what is started always
-follows from what is finished. It may have some waiting for each kind of place, so that a lineage
-that waits for a GPU keeps no other from a CPU. A trial that breaks is over for Tune: the queue
-hands its lineage out again, as another trial. Nothing is ever restored from Tune's own files,
-which go into a temporary folder; what Tune would pickle into them is left out.
+Tune asks the queue for the next lineages whenever it has room for a trial, so what is started
+always follows from what is finished. It may have some waiting for each kind of place, so that a
+lineage that waits for a GPU keeps no other from a CPU. A trial that breaks is over for Tune: the
+queue hands its lineages out again, in other trials. Nothing is ever restored from Tune's own
+files, which go into a temporary folder; what Tune would pickle into them is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +24,40 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from raylottery.driver.cohort import Cohort, Members, Shares, first_line, train_cohort
 from raylottery.driver.queue import WorkQueue
-from raylottery.driver.resources import bundles
+from raylottery.driver.resources import AHEAD, bundles, kind
 from raylottery.driver.scratch import scratch_folder
-from raylottery.driver.trial import Task, train
-from raylottery.spec import Duration, Lineage, Sweep
+from raylottery.spec import Duration, Lineage
 
-
-AHEAD = 16
-"""Trials of one kind that may wait for a place: so many workers start side by side, and so many
-places an autoscaling cluster is seen to lack at a time."""
 
 QUIET = ("ray.tune", "ray.train", "ray._common.deprecation")
 
 
 def run_tune(
     queue: WorkQueue,
-    task_of: Callable[[Lineage], Task],
+    shares: Shares,
+    cohort_of: Callable[[Sequence[Lineage]], Cohort],
     timeout: Duration | None,
     max_concurrent: int | None,
-    on_start: Callable[[Lineage], None],
     on_signal: Callable[[Lineage, Mapping], None],
     on_tick: Callable[[], None],
 ) -> None:
-    """Train what the queue hands out, each lineage as one trial, until it is drained."""
+    """Train what the queue hands out, each share of it as one trial, until it is drained."""
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is told by our own lines
-    asker = Asker(queue, task_of)
+    asker = Asker(queue, shares, cohort_of)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(AHEAD * len({*asker.kinds.values()}))
-    listener = Listener(asker, Patience(timeout), on_start, on_signal, on_tick)
+    listener = Listener(asker, Patience(timeout), on_signal, on_tick)
     with scratch_folder("raylottery-") as scratch:
         tune.Tuner(
-            tune.with_resources(
-                lineage_trial, lambda config: tune.PlacementGroupFactory(config["bundles"])
-            ),
+            tune.with_resources(cohort_trial, place),
             tune_config=tune.TuneConfig(
                 search_alg=asker,
                 num_samples=-1,
                 max_concurrent_trials=max_concurrent,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["lineage"],
-                trial_dirname_creator=lambda trial: f"{trial.config['lineage']}-{trial.trial_id}",
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="trials",
@@ -74,22 +69,35 @@ def run_tune(
         ).fit()
 
 
-def lineage_trial(config: dict) -> None:
+def cohort_trial(config: dict) -> None:
     """The function every trial runs."""
     broken = None
     try:
-        for signal in train(Task.from_json(config)):
-            tune.report(signal)
+        with closing(train_cohort(Cohort.from_json(config))) as said:
+            for news in said:
+                if news:
+                    tune.report({"said": news})
+                broken = next((s["error"] for s in news if s["event"] == "broken"), broken)
     except Exception as error:  # noqa: BLE001 (raised below, without what cannot be sent along)
-        first = (str(error).splitlines() or [""])[0]
-        broken = Broken(first or type(error).__name__)
-    if broken is not None:
-        raise broken
+        broken = first_line(error)
+    if broken is not None:  # nothing more is trained in this process: it may be what is broken
+        raise Broken(broken)
+
+
+def place(config: Mapping) -> tune.PlacementGroupFactory:
+    """What a trial asks for."""
+    return place_of(json.dumps(config["bundles"]))
+
+
+@cache
+def place_of(said: str) -> tune.PlacementGroupFactory:
+    """One object for all trials that ask for the same: Tune holds it for each of them."""
+    return tune.PlacementGroupFactory(json.loads(said))
 
 
 class Broken(Exception):
     """What broke a trial, in a line. Unlike errors of all kinds, it can be sent to the driver; the
-    lineage's log has the rest."""
+    log of the lineage has the rest."""
 
 
 def what_broke(trial: Any) -> str:
@@ -103,12 +111,18 @@ def what_broke(trial: Any) -> str:
 class Asker(Searcher):
     """Tune's view of the queue."""
 
-    def __init__(self, queue: WorkQueue, task_of: Callable[[Lineage], Task]):
+    def __init__(
+        self,
+        queue: WorkQueue,
+        shares: Shares,
+        cohort_of: Callable[[Sequence[Lineage]], Cohort],
+    ):
         super().__init__()
         self.queue = queue
-        self.task_of = task_of
-        self.lineages: dict[str, Lineage] = {}
-        """Trials by Tune's ids."""
+        self.shares = shares
+        self.cohort_of = cohort_of
+        self.members: dict[str, Members] = {}
+        """Of each trial, by Tune's ids."""
         self.kinds = {line.arm.id: kind(line.arm.study) for line in queue.lineages()}
         """By arm."""
         self.waiting: dict[str, str] = {}
@@ -116,18 +130,30 @@ class Asker(Searcher):
 
     def suggest(self, trial_id: str):
         waiting = Counter(self.waiting.values())
-        lineage = self.queue.next(lambda line: waiting[self.kinds[line.arm.id]] < AHEAD)
-        if lineage is None:
+        lineages = self.queue.take(
+            self.shares, lambda line: waiting[self.kinds[line.arm.id]] < AHEAD
+        )
+        if not lineages:
             return Searcher.FINISHED if self.queue.drained else None
-        self.lineages[trial_id] = lineage
-        self.waiting[trial_id] = self.kinds[lineage.arm.id]
-        config = self.task_of(lineage).to_json()
-        return {**config, "bundles": bundles(lineage.arm.study)}
+        self.members[trial_id] = Members(lineages)
+        self.waiting[trial_id] = self.kinds[lineages[0].arm.id]
+        cohort = self.cohort_of(lineages)
+        return {**cohort.to_json(), "bundles": bundles(cohort.study)}
 
-    def placed(self, trial_id: str) -> Lineage:
-        """A trial waits no more: the lineage that it trains."""
+    def placed(self, trial_id: str) -> Members:
+        """A trial waits no more: the lineages that it trains."""
         self.waiting.pop(trial_id, None)
-        return self.lineages[trial_id]
+        return self.members[trial_id]
+
+    def forgets(self, trial: Any) -> None:
+        """Let go of a trial that ended, and of what Tune would hold of it to the end of the run:
+        nobody asks for its config and its results any more."""
+        self.members.pop(trial.trial_id, None)
+        results = trial.run_metadata
+        results.last_result = {"done": True}
+        for held in (trial.config, trial.evaluated_params, results.metric_analysis,
+                     results.metric_n_steps):  # fmt: skip
+            held.clear()
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False):
         """The listener hears of it with the trial at hand."""
@@ -140,11 +166,6 @@ class Asker(Searcher):
 
     def __getstate__(self) -> dict:
         return {}
-
-
-def kind(study: Sweep) -> str:
-    """What a trial asks for, as a word: equal for those that fit the same places."""
-    return json.dumps(bundles(study), sort_keys=True)
 
 
 class Patience:
@@ -189,33 +210,35 @@ class Listener(tune.Callback):
         self,
         asker: Asker,
         patience: Patience,
-        on_start: Callable[[Lineage], None],
         on_signal: Callable[[Lineage, Mapping], None],
         on_tick: Callable[[], None],
     ):
         self.asker = asker
         self.patience = patience
-        self.on_start = on_start
         self.on_signal = on_signal
         self.on_tick = on_tick
 
     def on_trial_start(self, iteration, trials, trial, **info):
         self.patience.hears(trial)
-        self.on_start(self.asker.placed(trial.trial_id))
+        self.asker.placed(trial.trial_id)
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
         self.patience.hears(trial)
-        self.on_signal(self.asker.placed(trial.trial_id), result)
+        members = self.asker.placed(trial.trial_id)
+        for signal in result["said"]:
+            self.on_signal(members.says(signal), signal)
 
     def on_trial_complete(self, iteration, trials, trial, **info):
         self.patience.forgets(trial)
+        self.asker.forgets(trial)
 
     def on_trial_error(self, iteration, trials, trial, **info):
         self.patience.forgets(trial)
         silent = trial.trial_id in self.patience.ended
         error = self.patience.said() if silent else what_broke(trial)
-        signal = {"event": "broken", "error": error, "silent": silent}
-        self.on_signal(self.asker.placed(trial.trial_id), signal)
+        for lineage, signal in self.asker.placed(trial.trial_id).lost(error, silent=silent):
+            self.on_signal(lineage, signal)
+        self.asker.forgets(trial)
 
     def on_step_end(self, iteration, trials, **info):
         self.patience.look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,8 +43,9 @@ class Ledger:
     """How the workers' time was spent, from the signals of the trials.
 
     A worker's time runs from the start of its first lineage to the end of the run's last, waits
-    included, less its own first import of torch. Nothing of it lies before the first worker
-    is up, which takes as long as Ray needs to start.
+    included, its own first import of torch left out; one that trains lineages side by side has as
+    much on each of its threads. Nothing of it lies before the first worker is up, which takes as
+    long as Ray needs to start.
     """
 
     began: float = field(default_factory=time.time)
@@ -52,12 +54,18 @@ class Ledger:
     """Trainings; more than `trained` where a round was lost and trained again."""
     training_s: float = 0.0
     import_s: dict[str, float] = field(default_factory=dict)
-    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By worker."""
+    up: float = math.inf
+    """When the first worker was."""
+    spans: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+    """By worker and thread."""
 
     def read(self, signal: Mapping) -> None:
-        worker = signal["worker"]
-        first, last = self.spans.get(worker, (signal["began"], signal["now"]))
-        self.spans[worker] = (min(first, signal["began"]), max(last, signal["now"]))
+        worker, thread = signal["worker"], signal["thread"]
+        began, now = signal["began"] + signal["import_s"], signal["now"]
+        first, last = self.spans.get((worker, thread), (began, now))
+        self.spans[worker, thread] = (min(first, began), max(last, now))
+        self.up = min(self.up, signal["began"])
         self.import_s.setdefault(worker, signal["import_s"])
         if signal["event"] == "round":
             self.training_s += signal["seconds"]
@@ -67,13 +75,12 @@ class Ledger:
     @property
     def startup_s(self) -> float:
         """From the run's beginning until the first worker was up."""
-        return min((first for first, _ in self.spans.values()), default=self.began) - self.began
+        return self.up - self.began if self.spans else 0.0
 
     @property
     def worker_s(self) -> float:
         end = max((last for _, last in self.spans.values()), default=0.0)
-        spans = sum(end - first for first, _ in self.spans.values())
-        return spans - sum(self.import_s.values())
+        return sum(end - first for first, _ in self.spans.values())
 
     @property
     def overhead(self) -> float:

@@ -28,6 +28,7 @@ NO_AXIS = {
     "axes": "an axis varies a field of a section, such as prune.scope",
     "controls": "every arm has every control; set controls itself",
     "checkpoint": "it changes no result; set checkpoint itself",
+    "cohort": "it changes no result; set cohort itself",
     "retries": "it changes no result; set retries itself",
     "timeout": "it changes no result; set timeout itself",
     "keep": "it changes no result; set keep itself",

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from raylottery.errors import did_you_mean
 from raylottery.spec.axes import checked_axes
-from raylottery.spec.controls import CONTROLS
+from raylottery.spec.controls import Control
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.extent import Extent
 from raylottery.spec.keep import Keep
+from raylottery.spec.narrow import hidden_widths
 from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
 from raylottery.spec.quantity import Duration
-from raylottery.spec.sections import STOP_RULES, Eval, Prune, Reset, Resources, Rewind, Stop
+from raylottery.spec.sections import (
+    AT_INITIALISATION,
+    FROM_BEGINNING,
+    STOP_RULES,
+    Cohort,
+    Eval,
+    Prune,
+    Reset,
+    Resources,
+    Rewind,
+    Stop,
+)
 from raylottery.spec.trainer import Trainer
 
 
@@ -43,12 +55,14 @@ class Sweep(StrictModel):
     """One lineage each in every arm, such as [0, 1, 2]."""
     axes: dict[str, Any] = Field(default_factory=dict)
     """Lists of values by field, such as `prune.scope: [global, layerwise]`; `zip:` pairs lists."""
-    controls: tuple[Annotated[str, Field(json_schema_extra={"enum": [*CONTROLS]})], ...] = Field(
-        (), strict=False
-    )
-    """Altered tickets to train beside each ticket."""
+    controls: tuple[Control, ...] = Field((), strict=False)
+    """Altered tickets to train beside each ticket: names such as random-ticket, or sections such
+    as {kind: permuted-both, lineage: own, at: every 3, draws: 3}."""
     resources: Resources = Resources()
     """What Ray sets aside for a trial."""
+    cohort: Cohort = Field("auto", validate_default=True)
+    """How many lineages a trial trains, as many side by side as it has CPUs: a number, or auto, an
+    even share of those that are ready. One under engines that train no lineages side by side."""
     checkpoint: Extent | None = Field(None, validate_default=True)
     """classifier: how often a round under way is put aside, such as 5ep, to go on from there after
     a kill; only finished rounds are kept unless set."""
@@ -70,6 +84,14 @@ class Sweep(StrictModel):
             )
         return name
 
+    @field_validator("prune")
+    @classmethod
+    def _scorable(cls, prune: Prune, info: ValidationInfo) -> Prune:
+        trainer = info.data.get("trainer")
+        if isinstance(trainer, DQNTrainer) and (text := _unscorable(prune.score, trainer)):
+            raise Problems([Problem(("score",), text)])
+        return prune
+
     @field_validator("rewind", "eval")
     @classmethod
     def _within_training(cls, part: Rewind | Eval, info: ValidationInfo) -> Rewind | Eval:
@@ -84,6 +106,27 @@ class Sweep(StrictModel):
             if faults:
                 raise Problems(faults)
         return part
+
+    @field_validator("cohort")
+    @classmethod
+    def _side_by_side(cls, cohort: Cohort, info: ValidationInfo) -> Cohort:
+        trainer = info.data.get("trainer")
+        if trainer is not None and cohort not in ("auto", 1) and not trainer.side_by_side:
+            raise ValueError(
+                f"the engine {trainer.engine} trains one lineage at a time; leave it out, or say "
+                f"trainer.engine: compiled."
+            )
+        return cohort
+
+    @field_validator("resources")
+    @classmethod
+    def _of_its_engine(cls, resources: Resources, info: ValidationInfo) -> Resources:
+        trainer = info.data.get("trainer")
+        if trainer is not None and trainer.engine == "compiled" and resources.gpus:
+            other = "rllib" if isinstance(trainer, DQNTrainer) else "torch"
+            text = "the compiled engine computes on CPUs alone; leave it out, or say "
+            raise Problems([Problem(("gpus",), f"{text}trainer.engine: {other}.")])
+        return resources
 
     @field_validator("checkpoint")
     @classmethod
@@ -112,6 +155,10 @@ class Sweep(StrictModel):
         trainer = info.data.get("trainer")
         if isinstance(trainer, DQNTrainer) and stop.rule == "patience":
             text = "an agent has no validation loss; say plateau, which goes by its returns."
+            faults.append(Problem(("rule",), text))
+        score = getattr(info.data.get("prune"), "score", None)
+        if stop.rule.startswith("mask-") and score in AT_INITIALISATION:
+            text = f"prune.score: {score} gives one mask whatever is trained; take another rule."
             faults.append(Problem(("rule",), text))
         if trainer is not None and trainer.metric == "accuracy" and (stop.threshold or 0) > 1:
             text = f"accuracy is a share of 1, never {stop.threshold:g}; say one such as 0.95."
@@ -148,7 +195,7 @@ class Sweep(StrictModel):
             faults = [
                 Problem((name,), f"is for kind dqn, not {trainer.kind}; leave it out.")
                 for name in changed(part)
-                if name != "every"
+                if name not in ("every", "supermask")
             ]
             if faults:
                 raise Problems(faults)
@@ -189,18 +236,63 @@ class Sweep(StrictModel):
 
     @field_validator("controls")
     @classmethod
-    def _known_controls(cls, controls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        faults = [
-            Problem((i,), f"no such control: {shown(name)}. {did_you_mean(name, CONTROLS)}")
-            for i, name in enumerate(controls)
-            if name not in CONTROLS
-        ]
-        if "random-global" in controls and "*" not in getattr(info.data.get("prune"), "only", "*"):
-            text = "random-global is drawn over all layers, and prune.only keeps some whole; take "
-            faults.append(Problem((controls.index("random-global"),), text + "random-ticket."))
+    def _of_this_study(
+        cls, controls: tuple[Control, ...], info: ValidationInfo
+    ) -> tuple[Control, ...]:
+        _once(tuple(control.name for control in controls), "control")
+        faults = []
+        for i, control in enumerate(controls):
+            if text := _unfit(control, info.data):
+                faults.append(Problem((i,), text))
+            if "prune" in info.data:
+                prune = info.data["prune"]
+                misses = control.misses(prune.fraction, prune.rounds)
+                faults += [Problem((i, *problem.key), problem.text) for problem in misses]
         if faults:
             raise Problems(faults)
-        return _once(controls, "control")
+        return controls
+
+
+def _unscorable(score: str, trainer: DQNTrainer) -> str | None:
+    """Why a score cannot be worked out for an agent, or None."""
+    if score == "snip":
+        return "snip looks at training data, and an agent has none before it plays; say synflow."
+    if score == "synflow" and (trainer.dueling or trainer.atoms > 1):
+        what = "dueling streams" if trainer.dueling else "a distribution over atoms"
+        return f"synflow adds outputs up, and those of {what} cancel; say initial-magnitude."
+    return None
+
+
+def _unfit(control: Control, said: Mapping[str, Any]) -> str | None:
+    """Why a control makes no sense in a study, or None."""
+    kind = control.kind
+    prune, trainer, reset = (said.get(name) for name in ("prune", "trainer", "reset"))
+    if prune is not None and kind == "random-global" and "*" not in prune.only:
+        return (
+            "random-global is drawn over all layers, and prune.only keeps some whole; take "
+            "random-ticket."
+        )
+    scored = control.lineage == "own" and control.sources.scope is None
+    if prune is not None and scored and prune.score in FROM_BEGINNING:
+        return (
+            f"an own lineage of {kind} begins with other weights than the seed's, which "
+            f"prune.score: {prune.score} looks at; say lineage: branch."
+        )
+    if kind == "small-dense" and trainer is not None:
+        if hidden_widths(trainer) is None:
+            return (
+                f"small-dense narrows hidden dense layers, and {trainer.model} has others; take "
+                f"another control, or an mlp."
+            )
+        takes = {"optimizer": "kept", "replay": "prefilled", "target": "previous"}
+        for name, value in takes.items():
+            if reset is not None and getattr(reset, name) == value:
+                return (
+                    f"small-dense has other shapes than the round before, from which "
+                    f"reset.{name}: {value} takes something; take another control, or another "
+                    f"reset."
+                )
+    return None
 
 
 def _once(values: tuple, noun: str) -> tuple:

@@ -19,12 +19,12 @@ from tests.e2e.conftest import TINY
 @pytest.fixture
 def broken_controls(monkeypatch):
     """Controls cannot be drawn."""
-    from raylottery import lineage
+    from raylottery import tickets
 
     def refuse(*arguments, **options):
         raise TrainingError("this control cannot be drawn. Leave it out")
 
-    monkeypatch.setattr(lineage, "alter", refuse)
+    monkeypatch.setattr(tickets, "alter", refuse)
 
 
 def test_a_control_that_fails_holds_up_no_ticket(tmp_path, run_inline, table, broken_controls):
@@ -42,16 +42,16 @@ def test_a_control_that_fails_holds_up_no_ticket(tmp_path, run_inline, table, br
 
 def test_only_failed_trains_what_failed_and_nothing_else(tmp_path, run_inline, monkeypatch):
     with monkeypatch.context() as broken:
-        from raylottery import lineage
+        from raylottery import tickets
 
-        real = lineage.prune
+        real = tickets.prune
 
         def refuse(trained, masks, how, *rest, **options):
             if how.scope == "layerwise":
                 raise TrainingError("no layerwise today")
             return real(trained, masks, how, *rest, **options)
 
-        broken.setattr(lineage, "prune", refuse)
+        broken.setattr(tickets, "prune", refuse)
         first = run_inline(tmp_path, "seeds=[0]")
     assert len(first.failures) == 1
     again = run_inline(tmp_path, only_failed=True)
@@ -76,7 +76,7 @@ def test_a_worker_that_is_lost_is_noted_by_the_driver(tmp_path, run_inline, tabl
         raise MemoryError("killed")
         yield
 
-    monkeypatch.setattr("raylottery.driver.inline.train", lost)
+    monkeypatch.setattr("raylottery.driver.cohort.train", lost)
     result = run_inline(tmp_path, "retries=0", "seeds=[0]")
     assert result.exit_code == 1
     assert {result.plan.state(line) for line in result.plan.lineages} == {"failed"}
@@ -115,13 +115,10 @@ def test_rounds_that_are_not_where_they_should_be_are_an_error(tmp_path, run_inl
 
     def liar(task):
         for round in task.lineage.rounds:
-            yield {
-                "event": "round", "key": round.key, "seconds": 1.0, "worker": "w", "began": 0.0,
-                "import_s": 0.0, "now": 1.0,
-            }  # fmt: skip
-        yield {"event": "done", "worker": "w", "began": 0.0, "import_s": 0.0, "now": 1.0}
+            yield {"event": "round", "key": round.key, "seconds": 1.0}
+        yield {"event": "done"}
 
-    monkeypatch.setattr("raylottery.driver.inline.train", liar)
+    monkeypatch.setattr("raylottery.driver.cohort.train", liar)
     result = run_inline(tmp_path)
     assert result.missing == 18
     assert result.exit_code == 1

@@ -1,9 +1,11 @@
 """Tells many stories, and prints what came of them by kind of disturbance.
 
     python -m tests.faults 200 --seed 0 --ray 60 --out faults.jsonl
+    python -m tests.faults 20 --seed 100000     # of the compiled engine
     python -m tests.faults --story 17
 
-Each story's outcome is a line of the file; stories that are there already are not told again.
+Each story's outcome is a line of the file; stories that are there already are not told again. The
+table is of all that the file has, so that several runs add up.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.faults.play import play
@@ -19,6 +22,9 @@ from tests.faults.stage import Workshop
 from tests.faults.stories import Story, stories
 from tests.faults.tellers import table, tell_all, told
 
+
+APART = 100
+"""Numbers that two runs are apart at least."""
 
 MARKS = ("<!-- stories -->", "<!-- /stories -->")
 
@@ -32,6 +38,17 @@ def put(found: str, page: Path, what: str) -> None:
     before, _, rest = page.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     page.write_text(f"{before}{MARKS[0]}\n{what}.\n\n{found}{MARKS[1]}{after}")
+
+
+def stretches(seeds: Iterable[int]) -> str:
+    """Which stories they are, for people: a run takes them from its seed on, and leaves out those
+    of a place that it has enough of."""
+    found: list[list[int]] = []
+    for seed in sorted(seeds):
+        if not found or seed - found[-1][-1] > APART:
+            found.append([])
+        found[-1].append(seed)
+    return " and ".join(f"{len(part)} from {part[0]} to {part[-1]}" for part in found)
 
 
 def main() -> int:
@@ -68,10 +85,11 @@ def main() -> int:
         write(f"{len(outcomes)} of {len(wanted)}, {outcome.seconds:.0f} s: {outcome.plan}\n")
         if not outcome.sound:
             write(f"{outcome}\n\n")
-    found = table(outcomes.values())
+    every = {**known, **outcomes}
+    found = table(every.values())
     write(f"\n{found}")
     if options.page is not None:
-        put(found, options.page, f"{options.count} stories from {options.seed} on")
+        put(found, options.page, f"{len(every)} stories: {stretches(every)}")
     if options.json is not None:
         told_of = [outcomes[seed].to_json() for seed in sorted(outcomes)]
         options.json.write_text(json.dumps(told_of, indent=1) + "\n")

@@ -74,7 +74,7 @@ class Mischief:
             else:
                 send(run.pid, signal.SIGINT)
             if not last:
-                self.may_lose += self.stage.story.workers
+                self.may_lose += self.stage.story.abreast
                 time.sleep(0.3)
         self._await_end(run)
 
@@ -85,7 +85,7 @@ class Mischief:
         if not victims:
             raise Missed
         self._kill(victims[int(it.chance * len(victims))])
-        self.may_lose += 1
+        self.may_lose += self.stage.story.threads
 
     def node(self, it: Disturbance) -> None:
         """Its raylet, or all of it at once."""
@@ -102,7 +102,7 @@ class Mischief:
         for run in self.stage.alive:
             self.signalled.add(run.pid)
         self.kills += 1
-        self.may_lose += self.stage.story.workers
+        self.may_lose += self.stage.story.abreast
         for pid in marked(self.stage.mark):
             send(pid, signal.SIGKILL)
         self.stage.say("SIGKILL of everything")
@@ -118,7 +118,7 @@ class Mischief:
         run = self._driver()
         self.signalled.add(run.pid)
         self._kill(run.pid, number)
-        self.may_lose += self.stage.story.workers
+        self.may_lose += self.stage.story.abreast
         self._await_end(run)
 
     def _kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:

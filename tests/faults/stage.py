@@ -23,7 +23,8 @@ import pyarrow.fs as pafs
 
 from raylottery.driver.cluster import ENVIRONMENT
 from raylottery.store import Store
-from raylottery.store.files import LocalFiles, files_on
+from raylottery.store.local import LocalFiles
+from raylottery.store.remote import files_on
 from tests.faults.processes import (
     BIN,
     MARK,
@@ -130,7 +131,7 @@ class Ear:
         """(`begin` or `commit`, key, process)."""
         self.news = threading.Condition()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="ear")
+        self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Literal
 
@@ -55,8 +55,22 @@ seeds: [0]
 axes:
   prune.scope: [global, layerwise]
 """
-ROUNDS = {"classifier": 18, "agents": 5}
+COMPILED = """
+name: story
+trainer:
+  {kind: dqn, engine: compiled, env: CartPole-v1, hidden: [16], length: 20000ts,
+   learning_starts: 200}
+prune: {fraction: 0.3, rounds: 2}
+rewind: {weights: 100it}
+seeds: [0, 1, 2]
+axes:
+  prune.scope: [global, layerwise]
+"""
+SWEEPS = {"classifier": CLASSIFIER, "agents": AGENTS, "compiled": COMPILED}
+ROUNDS = {"classifier": 18, "agents": 5, "compiled": 15}
 """Distinct rounds of each."""
+FIRST_COMPILED = 100_000
+"""Stories from this number on are of the compiled engine, which trains lineages side by side."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,14 @@ class Story:
     seed: int
     place: Place
     workers: int
-    trainer: Literal["classifier", "agents"]
+    trainer: Literal["classifier", "agents", "compiled"]
     checkpoint: bool
     store: StoreKind
     disturbances: tuple[Disturbance, ...]
+    threads: int = 1
+    """On which each trial trains."""
+    cohort: int | None = None
+    """Lineages of a trial, where that is not left to be found."""
 
     @classmethod
     def of(cls, seed: int) -> Story:
@@ -98,8 +116,10 @@ class Story:
             store = "tmpfs" if "full" in kinds and rng.random() < 0.5 else "folder"
         agents = place != "inline" and {*kinds} <= KILLS and rng.random() < 0.3
         trainer = "agents" if agents else "classifier"
+        if seed >= FIRST_COMPILED:
+            agents, trainer = True, "compiled"
         moments = sorted(rng.sample(range(ROUNDS[trainer] - 1), len(kinds)))
-        return cls(
+        story = cls(
             seed=seed,
             place=place,
             workers=1 if place == "inline" else rng.choice((1, 2, 2)),
@@ -116,11 +136,23 @@ class Story:
                 for kind, after in zip(kinds, moments, strict=True)
             ),
         )
+        if trainer != "compiled":
+            return story
+        # A node of a cluster has one CPU.
+        threads = 1 if place == "nodes" else rng.choice((1, 2, 2))
+        return replace(story, threads=threads, cohort=rng.choice((None, None, 3)))
 
     @property
     def sweep(self) -> str:
-        text = AGENTS if self.trainer == "agents" else CLASSIFIER
-        return text + ("checkpoint: 2ep\n" if self.checkpoint else "")
+        text = SWEEPS[self.trainer] + ("checkpoint: 2ep\n" if self.checkpoint else "")
+        if self.trainer == "compiled":
+            text += f"resources: {{cpus: {self.threads}}}\n"
+        return text + (f"cohort: {self.cohort}\n" if self.cohort else "")
+
+    @property
+    def abreast(self) -> int:
+        """Lineages that are under way at a time."""
+        return self.workers * self.threads
 
     @property
     def kinds(self) -> list[str]:
@@ -131,7 +163,7 @@ class Story:
             f"{each.kind} {each.wait_s:.2f} s after round {each.after}"
             for each in self.disturbances
         )
-        where = f"{self.place}, {self.workers} at a time, {self.trainer} on a {self.store} store"
+        where = f"{self.place}, {self.abreast} at a time, {self.trainer} on a {self.store} store"
         return f"story {self.seed}: {where}{', checkpoints' * self.checkpoint}: {what}"
 
     def to_json(self) -> dict:

@@ -19,8 +19,9 @@ import pytest
 from raylottery.cli import main
 from raylottery.cli.progress import Diary
 from raylottery.driver.cluster import ENVIRONMENT, connected
+from raylottery.driver.conductor import Conductor
 from raylottery.driver.machines import machines
-from raylottery.driver.run import Conductor, run
+from raylottery.driver.run import run
 from raylottery.spec import parse_sweep
 from raylottery.store import Store
 

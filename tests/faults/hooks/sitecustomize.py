@@ -53,8 +53,9 @@ def watch_lineage(module: Any) -> None:
     begin = module.begin
 
     def told(round, *more):
+        start = begin(round, *more)  # where the round that it stands on is lost, none begins
         tell("begin", round.key)
-        return begin(round, *more)
+        return start
 
     module.begin = told
 

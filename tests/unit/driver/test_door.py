@@ -91,11 +91,12 @@ def test_a_dueling_agent_has_two_output_layers():
 
 
 def test_agents_are_surveyed_without_the_engine_that_trains_them():
+    games = AGENTS.replace("CartPole-v1, hidden: [8]", "MinAtar/Breakout-v1, model: minatar")
     code = (
         "import sys\n"
         "from raylottery.spec import parse_sweep\n"
         "from raylottery.driver.plan import inspect, make_plan\n"
-        f"inspect(make_plan(parse_sweep({AGENTS!r}), None))\n"
+        f"inspect(make_plan(parse_sweep({games!r}), None))\n"
         "print(*{'ray', 'torch'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,9 +10,9 @@ import pytest
 
 from raylottery.cli.progress import Diary
 from raylottery.driver import gather
+from raylottery.driver.conductor import Conductor
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.plan import make_plan
-from raylottery.driver.run import Conductor
 from raylottery.driver.trial import Journal
 from raylottery.errors import StoreError
 from raylottery.spec import parse_sweep
@@ -75,9 +75,44 @@ def test_a_failure_that_cannot_be_noted_is_told_and_ends_nobody(tmp_path, outage
     lineage = conductor.queue.next()
     assert lineage is not None
     conductor.watcher.opened(plan, 1, "here")
-    conductor.on_start(lineage)
     outage.begin(store, "create_exclusive")
     conductor.on_signal(lineage, {"event": "failed", "error": "its worker was lost"})
     outage.end()
     told = conductor.failures[lineage.id]
     assert told.startswith("its worker was lost (and the store took no note of it: ")
+
+
+def test_what_became_of_a_lineage_is_asked_again_until_the_store_answers(tmp_path, outage, caplog):
+    store = Store.open(tmp_path)
+    plan = make_plan(parse_sweep(TINY), store)
+    conductor = Conductor(plan, store, Diary(say=lambda line: None))
+    first, second = conductor.queue.next(), conductor.queue.next()
+    assert first is not None
+    assert second is not None
+    conductor.watcher.opened(plan, 1, "here")
+    outage.begin(store, "read")
+    with caplog.at_level(logging.WARNING, logger="raylottery"):
+        conductor.on_signal(first, {"event": "broken", "error": "its worker was lost"})
+        conductor.on_signal(second, {"event": "done"})
+        conductor.on_tick()
+    assert caplog.text.count("what became of a lineage waits for the store") == 1
+    assert conductor.queue.next() is None
+    assert not conductor.queue.drained
+    outage.end()
+    conductor.on_tick()
+    assert not conductor.ends
+    handed = [conductor.queue.next() for _ in range(2)]
+    assert first not in handed, "it is tried again in a second"
+    assert not conductor.failures
+
+
+def test_a_store_that_never_answers_ends_the_run(tmp_path, outage, monkeypatch):
+    store = Store.open(tmp_path)
+    conductor = Conductor(make_plan(parse_sweep(TINY), store), store, Diary(say=lambda line: None))
+    lineage = conductor.queue.next()
+    assert lineage is not None
+    outage.begin(store, "read")
+    conductor.on_signal(lineage, {"event": "done"})
+    monkeypatch.setattr("raylottery.driver.conductor.OUTAGE_S", 0.0)
+    with pytest.raises(StoreError):
+        conductor.on_tick()

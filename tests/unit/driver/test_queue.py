@@ -199,6 +199,78 @@ def test_a_lineage_that_ends_early_leaves_its_rounds_to_others(plan):
     assert take(queue).seed == first[0].seed
 
 
+# Several at once
+
+
+def all_of(lineage: Lineage, ready: int) -> int:
+    return ready
+
+
+def test_those_that_are_taken_together_do_not_wait_for_each_other(plan):
+    """Of each seed one arm, for the dense network; the other arms once that is done."""
+    queue = WorkQueue(plan, free)
+    told = []
+
+    def share(lineage: Lineage, ready: int) -> int:
+        told.append(ready)
+        return 2
+
+    first = queue.take(share)
+    second = queue.take(share)
+    assert told == [3, 1]
+    assert sorted(line.seed for line in first + second) == [0, 1, 2]
+    assert (len(first), len(second)) == (2, 1)
+    assert queue.take(share) == []
+    queue.round_done(first[0].rounds[0].key)
+    rest = queue.take(all_of)
+    assert {line.seed for line in rest} == {first[0].seed}
+    assert len(rest) == 3
+
+
+def test_a_trial_takes_only_what_asks_for_the_same():
+    axes = "axes:\n  zip: {trainer.model: [mlp-8, mlp-16], resources.cpus: [1, 2]}\n"
+    plan = make_plan(parse_sweep(SWEEP.partition("axes:")[0] + axes), None)
+    queue = WorkQueue(plan, free)
+    cpus = [{line.arm.study.resources.cpus for line in queue.take(all_of)} for _ in range(2)]
+    assert sorted(cpus, key=min) == [{1}, {2}]
+    assert queue.take(all_of) == []
+
+
+def test_what_broke_is_handed_out_alone(plan):
+    clock = Clock()
+    queue = WorkQueue(plan, free, retries=1, clock=clock)
+    three = queue.take(all_of)
+    for line in three[:2]:
+        queue.retried(line)
+    queue.unbegun(three[2])
+    assert queue.take(all_of) == [three[2]], "the others wait a second"
+    queue.finished(three[2])
+    clock.now = 1.0
+    assert [queue.take(all_of)[0].seed for _ in range(3)] == [0, 1, 2]
+    queue = WorkQueue(plan, free, retries=1, clock=clock)
+    three = queue.take(all_of)
+    queue.retried(three[0])
+    for line in three[1:]:
+        queue.unbegun(line)
+    clock.now += 1.0
+    taken = [queue.take(all_of), queue.take(all_of)]
+    assert [three[0]] in taken
+    assert three[1:] in taken
+
+
+def test_what_was_never_begun_waits_as_before(plan):
+    queue = WorkQueue(plan, free)
+    first = queue.take(all_of)
+    for line in first:
+        queue.unbegun(line)
+    assert queue.take(all_of) == first
+    queue.stopped = True
+    assert not queue.drained
+    for line in first:
+        queue.unbegun(line)
+    assert queue.drained
+
+
 class Slow:
     """The queue's rule, looked up in all lineages each time."""
 
@@ -207,9 +279,12 @@ class Slow:
         self.waiting = list(plan.lineages)
         self.running = []
 
-    def next(self):
+    def ready(self):
         claimed = {key for line in self.running for key in self.left[line]}
-        ready = [line for line in self.waiting if self.left[line][0] not in claimed]
+        return [line for line in self.waiting if self.left[line][0] not in claimed]
+
+    def next(self):
+        ready = self.ready()
         if not ready:
             return None
         wanted = Counter(self.left[line][0] for line in self.waiting)
@@ -231,8 +306,23 @@ def test_the_queue_hands_out_what_its_rule_says(plan, chance):
     draw = random.Random(chance)
     queue, slow = WorkQueue(plan, free), Slow(plan)
     while not queue.drained:
-        if draw.random() < 0.5:
+        if draw.random() < 0.3:
             assert queue.next() == slow.next()
+        elif draw.random() < 0.3:
+            size, rounds = draw.randint(1, 4), {slow.left[line][0] for line in slow.ready()}
+
+            def share(lineage: Lineage, ready: int, rounds=rounds, size=size) -> int:
+                assert ready == len(rounds)
+                return size
+
+            taken = queue.take(share)
+            assert taken == [slow.next() for _ in range(min(size, len(rounds)))]
+        elif draw.random() < 0.1 and (given := draw.choice([None, *slow.running])):
+            queue.unbegun(given)
+            slow.running.remove(given)
+            if slow.left[given]:
+                slow.waiting.append(given)
+                slow.waiting.sort(key=plan.lineages.index)
         elif draw.random() < 0.1 and (elsewhere := queue.lineages()):
             key = draw.choice(queue.left(draw.choice(elsewhere)))
             queue.round_done(key)

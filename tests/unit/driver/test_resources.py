@@ -8,9 +8,11 @@ import pytest
 
 from raylottery.driver import machines
 from raylottery.driver.resources import (
+    AHEAD,
     Growth,
     bundles,
     in_words,
+    kind,
     places,
     refuse_unplaced,
     seats,
@@ -259,3 +261,21 @@ def test_in_a_pod_of_kuberay_nothing_is_known_of_what_may_come(monkeypatch):
     assert machines.growth_of_this_head() == Growth(), "no autoscaler runs here"
     monkeypatch.setenv(machines.KUBERAY, "1")
     assert machines.growth_of_this_head() == Growth(others=True)
+
+
+def test_a_cluster_that_grows_has_slots_for_what_it_may_become():
+    arms = expand(asking(2))
+    for nodes, growth, slots in (
+        ([{"CPU": 9.0}], Growth(), 4),
+        ([{"CPU": 9.0}], Growth(kinds=({"CPU": 4.0},)), 4 + AHEAD),
+        ([{"CPU": 1.0}], Growth(others=True), AHEAD),
+    ):
+        [place] = places(arms, nodes, growth)
+        assert place.slots == slots
+
+
+def test_one_trial_trains_no_lineages_of_two_engines_that_cannot_both():
+    torch = asking(2)
+    compiled = asking(2, trainer=CLASSIFIER.replace("dataset", "engine: compiled, dataset"))
+    assert kind(torch) == kind(asking(2))
+    assert len({kind(torch), kind(compiled), kind(asking(1))}) == 3

@@ -174,7 +174,7 @@ def test_trackers_that_cannot_be_meant_are_refused(done, words, message):
 def test_a_store_elsewhere_needs_a_folder_for_events():
     import pyarrow.fs as pafs
 
-    from raylottery.store.files import RemoteFiles
+    from raylottery.store.remote import RemoteFiles
 
     store = Store(RemoteFiles(pafs.LocalFileSystem(), "/bucket", "s3://bucket"))
     with pytest.raises(UsageError, match=r"--track tensorboard:DIR"):
