@@ -95,11 +95,14 @@ def flops_shares(layers: pd.DataFrame) -> pd.DataFrame:
 def pruned_shares(layers: pd.DataFrame) -> pd.DataFrame:
     """What each round keeps of the layers that its lineage prunes: ROUND and a `share`."""
     pruned = layers["kept"] < layers["prunable"]
-    names = layers.loc[pruned, ["lineage", "layer"]].drop_duplicates()
-    sums = layers.merge(names).groupby(ROUND, observed=True)[["kept", "prunable"]].sum()
+    names = layers.loc[pruned, ["lineage", "layer", "prunable"]].drop_duplicates()
+    # Of the lineage's own network: a small-dense control has layers of other sizes.
+    whole = names.groupby("lineage", observed=True)["prunable"].sum()
+    sums = layers.merge(names[["lineage", "layer"]]).groupby(ROUND, observed=True)["kept"].sum()
     kept = layers[ROUND].drop_duplicates().join(sums, on=ROUND)
+    share = kept["kept"] / kept["lineage"].map(whole).astype(float)
     # A lineage that has pruned nothing yet is whole.
-    return kept[ROUND].assign(share=(kept["kept"] / kept["prunable"]).fillna(1.0))
+    return kept[ROUND].assign(share=share.fillna(1.0))
 
 
 def ladder(lowest: float, highest: float) -> tuple[float, ...]:

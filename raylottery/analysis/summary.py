@@ -65,7 +65,8 @@ def summary(frame: Frame) -> Summary:
     table = measured.table.join(lineages["arm"], on="lineage").join(labels, on="arm")
     table["branch"] = table["control"] != "ticket"
     group = ["arm_label", "arm", "branch", "control", "metric"]
-    reach = table.groupby(group)["lowest"].min().max()
+    # Controls may be drawn at some rounds alone.
+    reach = table[~table["branch"]].groupby(group)["lowest"].min().max()
     densities = (1.0, *(density for density in ladder(reach, 1.0) if density < 1.0))
     table = table.assign(**{str(density): measured.at(density)[0] for density in densities})
     by_seed = table.groupby([*group, "seed"])[[str(density) for density in densities]].mean()

@@ -8,20 +8,18 @@ from __future__ import annotations
 from raylottery.pruning.controls import alter
 from raylottery.pruning.guard import Guard
 from raylottery.pruning.masks import Masks
-from raylottery.pruning.prunable import Prunable, prunable
+from raylottery.pruning.prunable import prunable
 from raylottery.pruning.prune import prune
 from raylottery.pruning.rewind import apply_mask
-from raylottery.pruning.scopes import SCOPES, erk_counts
+from raylottery.pruning.scopes import SCOPES
 from raylottery.pruning.scores import SCORES
 
 
 __all__ = [
-    "Prunable",
     "prunable",
     "Masks",
     "SCORES",
     "SCOPES",
-    "erk_counts",
     "prune",
     "apply_mask",
     "alter",

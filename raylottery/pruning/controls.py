@@ -5,10 +5,16 @@ A control names where its mask and its weights come from (`raylottery.spec.contr
     mask      imp               the ticket's own
               permuted-layer    shuffled within each layer: the layers' counts stay
               permuted-global   drawn over all layers jointly: only the total stays
+              random-layerwise  the one that is given: it was drawn at random when it was pruned
+              random-erk
     weights   ticket            the snapshot's values, each in its place
               permuted-layer    the ticket's surviving values of a layer, shuffled over the
                                 positions that survive in the control
               reinit            a fresh initialisation, biases, norms and buffers included
+              sign-constant     the snapshot's signs, each at its layer's root mean square
+              sign-kept         a fresh initialisation with the snapshot's signs
+
+A small-dense network is another one, with weights of its own: there is nothing to alter.
 
 Pure functions: the same arguments give the same control, and the arguments are left alone. The
 mask is drawn before the weights, so controls that share a mask source and a seed share the mask.
@@ -49,10 +55,15 @@ def alter(
     sources = CONTROLS[control]
     generator = torch.Generator().manual_seed(seed)
     altered = MASK_SOURCES[sources.mask](masks, generator)
-    if sources.weights == "reinit":
-        return apply_mask(fresh, altered), altered
-    if sources.weights == "permuted-layer":
-        weights = permuted_values(weights, masks, altered, generator)
+    match sources.weights:
+        case "reinit":
+            weights = fresh
+        case "permuted-layer":
+            weights = permuted_values(weights, masks, altered, generator)
+        case "sign-constant":
+            weights = signed_constants(weights, masks)
+        case "sign-kept":
+            weights = signed_afresh(weights, masks, fresh)
     return apply_mask(weights, altered), altered
 
 
@@ -76,6 +87,8 @@ MASK_SOURCES = {
     "imp": imp,
     "permuted-layer": permuted_within_layers,
     "permuted-global": permuted_over_layers,
+    "random-layerwise": imp,
+    "random-erk": imp,
 }
 
 
@@ -88,6 +101,25 @@ def permuted_values(
         permuted[name] = weights[name].detach().clone()
         permuted[name][altered[name]] = shuffled(weights[name].detach()[mask], generator)
     return permuted
+
+
+def signed_constants(weights: Mapping[str, Tensor], masks: Masks) -> dict[str, Tensor]:
+    """In each masked layer the signs of its values, all at the root mean square of the layer."""
+    constant = dict(weights)
+    for name in masks:
+        values = weights[name].detach()
+        constant[name] = values.sign() * values.double().square().mean().sqrt().to(values.dtype)
+    return constant
+
+
+def signed_afresh(
+    weights: Mapping[str, Tensor], masks: Masks, fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Another initialisation, with the signs of `weights` in the masked layers."""
+    signed = dict(fresh)
+    for name in masks:
+        signed[name] = fresh[name].detach().abs().copysign(weights[name].detach())
+    return signed
 
 
 def shuffled(tensor: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,16 +10,16 @@ count is 0, as in a layer with few survivors, nothing goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from raylottery.pruning.masks import Masks
+from raylottery.sizes.counts import Rates, erk_counts, layerwise_counts, lost
 
 
 Scores = Mapping[str, Tensor]
-Rates = Mapping[str, float]
 Scope = Callable[[Scores, Masks, float, Rates], Masks]
 
 
@@ -58,47 +58,6 @@ def erk(scores: Scores, masks: Masks, fraction: float, rates: Rates) -> Masks:
     shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
     target = masks.kept - lost(masks.kept, fraction)
     return thinned(scores, masks, survivors, erk_counts(shapes, survivors, target))
-
-
-def lost(survivors: int, rate: float) -> int:
-    """How many of so many survivors go."""
-    return round(rate * survivors)
-
-
-def layerwise_counts(
-    survivors: Mapping[str, int], fraction: float, rates: Rates
-) -> dict[str, int]:
-    """How many entries each layer keeps when each loses the same fraction, or its own."""
-    return {name: num - lost(num, rates.get(name, fraction)) for name, num in survivors.items()}
-
-
-def erk_counts(
-    shapes: Mapping[str, Sequence[int]], survivors: Mapping[str, int], target: int
-) -> dict[str, int]:
-    """How many entries each layer keeps, `target` in all.
-
-    Densities are proportional to sum(shape) / prod(shape), so counts are proportional to
-    sum(shape). A layer whose share exceeds its survivors keeps them all, and the others share the
-    rest anew, until no share is too large. Whole numbers by largest remainder, ties in layer
-    order.
-    """
-    counts: dict[str, int] = {}
-    open_layers = list(shapes)
-    while open_layers:
-        rest = target - sum(counts.values())
-        dims = sum(sum(shapes[name]) for name in open_layers)
-        full = [name for name in open_layers if rest * sum(shapes[name]) >= survivors[name] * dims]
-        if not full:
-            break
-        counts |= {name: survivors[name] for name in full}
-        open_layers = [name for name in open_layers if name not in full]
-    if open_layers:
-        shares = {name: divmod(rest * sum(shapes[name]), dims) for name in open_layers}
-        counts |= {name: share for name, (share, _) in shares.items()}
-        missing = target - sum(counts.values())
-        for name in sorted(open_layers, key=lambda name: -shares[name][1])[:missing]:
-            counts[name] += 1
-    return counts
 
 
 def counted(masks: Masks) -> dict[str, int]:

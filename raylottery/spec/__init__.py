@@ -10,7 +10,7 @@ from raylottery.spec.classifier import (
     parse_cnn,
     parse_mlp,
 )
-from raylottery.spec.controls import CONTROLS, Control
+from raylottery.spec.controls import CONTROLS, Control, Sources
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.expand import Arm, Lineage, expand, lineages
 from raylottery.spec.extent import Extent
@@ -55,6 +55,7 @@ __all__ = [
     "lineage_rounds",
     "CONTROLS",
     "Control",
+    "Sources",
     "Frozen",
     "canonical",
     "determinants",

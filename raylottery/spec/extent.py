@@ -6,7 +6,6 @@ so that one length written in two ways is one length.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,13 +70,20 @@ class Extent:
             units: steps per unit, for the units that the trainer knows.
             total: the whole training in steps, of which % is a part; None where % means nothing.
         """
-        known = dict(units) if total is None else {**units, "%": Fraction(total, 100)}
-        if self.unit not in known:
+        if self.unit == "%" and total is not None:
+            per = Fraction(total, 100)
+        elif self.unit in units:
+            per = units[self.unit]
+        else:
+            known = [*units] if total is None else [*units, "%"]
             raise ValueError(
                 f"{self} is in {UNITS[self.unit]}, which cannot be counted here. "
                 f"Units: {', '.join(known)}."
             )
-        return math.floor(self.amount * known[self.unit] + Fraction(1, 2))
+        # In whole numbers, for a large sweep asks for it tens of thousands of times.
+        steps = self.amount.numerator * per.numerator
+        parts = self.amount.denominator * per.denominator
+        return (2 * steps + parts) // (2 * parts)
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -111,6 +111,9 @@ def located(model: type[BaseModel], place: Key) -> tuple[Key, type[BaseModel], F
             return (*key, *parts), model, None
         field = model.model_fields[str(name)]
         inner = sections(field)
+        if listed := entries(field):
+            key += [parts.pop(0)] if parts else []
+            inner = (listed,)
         if not parts or not inner:
             return (*key, *parts), model, field
         model = inner[0]
@@ -127,6 +130,13 @@ def sections(field: FieldInfo) -> tuple[type[BaseModel], ...]:
     return models if len(models) == len(types) else ()
 
 
+def entries(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of each entry of a field that is a list of sections."""
+    model, *_ = get_args(field.annotation) or (None,)
+    is_list = get_origin(field.annotation) is tuple
+    return model if is_list and isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
 def kinds(section: type[BaseModel]) -> tuple[str, ...]:
     """The kinds that a section is for, where it is one of several."""
     return get_args(section.model_fields["kind"].annotation)
@@ -141,9 +151,7 @@ def _explain(
     if kind == "missing":
         return f"missing, and it has no default.{_help(field)}"
     if kind == "literal_error" and field is not None:
-        return (
-            f"no such value: {given}. {did_you_mean(fault['input'], get_args(field.annotation))}"
-        )
+        return f"no such value: {given}. {did_you_mean(fault['input'], choices(field.annotation))}"
     if kind == "value_error":
         return str(limits["error"])
     if kind in _BOUNDS:
@@ -152,6 +160,15 @@ def _explain(
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, found {given}.{_help(field)}"
     return f"{fault['msg']}, found {given}.{_help(field)}"
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words that a literal, or an optional one, may be."""
+    return [
+        choice
+        for part in get_args(annotation)
+        for choice in ([part] if isinstance(part, str) else choices(part))
+    ]
 
 
 _BOUNDS = {

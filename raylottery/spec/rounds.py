@@ -10,11 +10,11 @@ with one trainer and one seed share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylottery.spec.controls import CONTROLS
+from raylottery.spec.controls import FROM_SCRATCH, Control
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import determinants, fingerprint
 from raylottery.spec.sections import STOP_RULES, Stop
@@ -30,7 +30,8 @@ class Round:
 
     key: str
     parent: str | None
-    """The lineage's own ticket of the round before, also for a control; None for round 0."""
+    """The round before, from whose ticket its mask is drawn: the lineage's own, also for a control
+    that branches off it; None for round 0."""
     trunk: str
     index: int
     seed: int
@@ -57,6 +58,17 @@ class Round:
     """How masks are drawn; None where nothing in the round goes by it."""
     stop: Stop
 
+    @property
+    def name(self) -> str:
+        """What it starts from, as comparisons call it; of several draws, which."""
+        own = " (own)" if self.control != "ticket" and self.lineage_mode == "own" else ""
+        return f"{self.control}{own}" + (f", draw {self.draw}" if self.draw else "")
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it trains a narrower network than the study's, and no part of that."""
+        return self.mask_source == "dense" and self.index > 0
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -77,15 +89,17 @@ def lineage_rounds(study: Sweep, seed: int, shared: Shared | None = None) -> tup
     """The rounds of a study's lineage by index, each ticket before its controls."""
     shared = shared or Shared.of(study)
     dense = dense_round(study, shared, seed)
+    ticket = Chain(study, shared, dense)
+    controls = [
+        (frozenset(control.rounds(study.prune.fraction, study.prune.rounds)), chain)
+        for control in study.controls
+        for chain in chains(study, shared, dense, control)
+    ]
     rounds = [dense]
-    parent = dense
     for index in range(1, study.prune.rounds + 1):
-        ticket, *controls = (
-            pruned_round(study, shared, parent, dense, index, control)
-            for control in ("ticket", *study.controls)
-        )
-        rounds += [ticket, *controls]
-        parent = ticket
+        parent = ticket.parent
+        rounds.append(ticket.next(index, parent))
+        rounds += [chain.next(index, parent) for at, chain in controls if index in at]
     return tuple(rounds)
 
 
@@ -121,35 +135,72 @@ def dense_round(study: Sweep, shared: Shared, seed: int) -> Round:
     )
 
 
+@dataclass
+class Chain:
+    """The tickets of a lineage, or one draw of a control of them, round after round."""
+
+    study: Sweep
+    shared: Shared
+    parent: Round
+    """Its own round before."""
+    control: Control | None = None
+    draw: int = 0
+
+    def next(self, index: int, ticket: Round) -> Round:
+        """Its round of an index; `ticket` is the lineage's own of the round before."""
+        if self.control is not None and self.control.lineage == "branch":
+            return pruned_round(self.study, self.shared, ticket, index, self.control, self.draw)
+        self.parent = pruned_round(
+            self.study, self.shared, self.parent, index, self.control, self.draw
+        )
+        return self.parent
+
+
+def chains(study: Sweep, shared: Shared, dense: Round, control: Control) -> Iterator[Chain]:
+    """The draws of a control; one whose masks are drawn at random prunes by no score."""
+    if scope := control.sources.scope:
+        prune = study.prune.model_copy(update={"score": "random", "scope": scope})
+        study = study.model_copy(update={"prune": prune})
+        shared = Shared.of(study)
+    for draw in range(control.draws):
+        yield Chain(study, shared, dense, control, draw)
+
+
 def pruned_round(
-    study: Sweep, shared: Shared, parent: Round, dense: Round, index: int, control: str
+    study: Sweep, shared: Shared, parent: Round, index: int, control: Control | None, draw: int
 ) -> Round:
     """A round that prunes its parent's ticket and rewinds: the ticket, or a control of it."""
     length = study.stop.length_of(study.trainer.total_steps, study.prune, index)
     weights, rewind_step, clock, end = _rewound(study, length)
-    spec = {**shared.pruned, "seed": dense.seed, "round": index, "parent": parent.key}
+    spec = {**shared.pruned, "seed": parent.seed, "round": index, "parent": parent.key}
     mask = "imp"
-    if control != "ticket":
-        spec["control"] = {"name": control, "draw": 0}
-        sources = CONTROLS[control]
+    mode = "own" if control is None or control.lineage == "own" else "branch"
+    if control is not None:
+        sources = control.sources
+        spec["control"] = {"name": control.kind, "draw": draw}
+        if mode == "own" and study.stop.rule != "length":
+            # It searches, so a rule may end it; without one it is the round that branches off.
+            spec["control"]["lineage"] = mode
         mask = sources.mask
         if sources.weights != "ticket":
             weights = sources.weights
         if weights == "reinit":
-            # Fresh weights come from no rewind point, and there is nothing of them to fine-tune.
+            # Fresh weights come from no rewind point.
             rewind_step = None
             spec["weights"] = weights
-            if study.rewind.restart == "final":
-                clock, end = 0, length
-                spec |= {"clock": clock, "end": end}
+        if weights in FROM_SCRATCH and study.rewind.restart == "final":
+            # There is nothing of them to fine-tune.
+            clock, end = 0, length
+            spec |= {"clock": clock, "end": end}
     return Round(
         key=fingerprint(spec),
         parent=parent.key,
-        trunk=dense.key,
+        trunk=parent.trunk,
         index=index,
-        seed=dense.seed,
-        control=control,
-        lineage_mode="own" if control == "ticket" else "branch",
+        seed=parent.seed,
+        control="ticket" if control is None else control.kind,
+        draw=draw,
+        lineage_mode=mode,
         mask_source=mask,
         weight_source=weights,
         rewind_step=rewind_step,

@@ -16,6 +16,11 @@ from raylottery.spec.quantity import Memory
 
 MAX_ROUNDS = 1000
 
+AT_INITIALISATION = ("initial-magnitude", "snip", "synflow")
+"""Scores that no training changes."""
+FROM_BEGINNING = (*AT_INITIALISATION, "magnitude-increase", "large-final-same-sign")
+"""Scores that look at the weights a seed begins with."""
+
 
 def _point(value: Any) -> str | Extent:
     if isinstance(value, Extent) or value in ("init", "final"):
@@ -35,8 +40,17 @@ Point = Annotated[
 class Prune(StrictModel):
     """What each round prunes."""
 
-    score: Literal["magnitude", "random"] = "magnitude"
-    """What ranks the weights; the lowest go."""
+    score: Literal[
+        "magnitude",
+        "random",
+        "initial-magnitude",
+        "magnitude-increase",
+        "large-final-same-sign",
+        "snip",
+        "synflow",
+    ] = "magnitude"
+    """What ranks the weights; the lowest go. initial-magnitude, snip and synflow prune at
+    initialisation: they look at the untrained network alone."""
     scope: Literal["global", "layerwise", "erk"] = "global"
     """Among which weights they are ranked: all, those of each layer, or by ERK densities."""
     fraction: float = Field(0.2, gt=0, lt=1)
@@ -100,6 +114,9 @@ class Eval(StrictModel):
     """dqn: greedy episodes at the end, whose mean return is the score."""
     window: Annotated[int, Frozen(100)] = Field(100, ge=1)
     """dqn: last training episodes whose mean return is the train_score."""
+    supermask: Annotated[bool, Frozen(False)] = False
+    """Whether each ticket is also scored before it is trained, as its training is in the end: on
+    the test set, or by final greedy episodes."""
 
 
 STOP_RULES = {
@@ -187,6 +204,18 @@ class Reset(StrictModel):
     def carried(self) -> tuple[str, ...]:
         """What a round leaves to the one after it, besides its weights and mask."""
         return tuple(name for name in ("optimizer", "replay") if getattr(self, name) == "kept")
+
+
+def _cohort(value: Any) -> str | int:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"{shown(value)} is no number of lineages: auto, or one such as 8.")
+
+
+Cohort = Annotated[
+    Literal["auto"] | int,
+    PlainValidator(_cohort, json_schema_input_type=Literal["auto"] | Annotated[int, Field(ge=1)]),
+]
 
 
 class Resources(StrictModel):

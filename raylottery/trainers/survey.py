@@ -1,6 +1,7 @@
 """What is known of a study's network before anything is trained: its sizes, and how deep they go.
 
-Networks are built without storage, and no engine is imported: a plan has to be quick.
+Networks of dense layers are counted without torch, others are built without storage, and no engine
+is imported: a plan has to be quick.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from math import prod
 
-import torch
-from torch import nn
-
 from raylottery.errors import UsageError
-from raylottery.pruning.depth import kept_by_round
-from raylottery.pruning.prunable import Prunable, prunable
+from raylottery.sizes import dense
+from raylottery.sizes.depth import kept_by_round
+from raylottery.sizes.prunable import Prunable
 from raylottery.spec import ClassifierTrainer, DQNTrainer, Sweep
 
 
@@ -29,6 +28,15 @@ class Survey:
     layers: Prunable
     """Which they are."""
 
+    @classmethod
+    def of(cls, shapes: Mapping[str, tuple[int, ...]], layers: Prunable) -> Survey:
+        """From the shapes of all parameters."""
+        return cls(
+            total_params=sum(map(prod, shapes.values())),
+            shapes={name: shapes[name] for name in layers.names},
+            layers=layers,
+        )
+
     @property
     def prunable(self) -> dict[str, int]:
         """Entries of each prunable parameter."""
@@ -37,37 +45,25 @@ class Survey:
 
 def survey(study: Sweep) -> Survey:
     """The sizes of a study's network; UsageError if it, or its environment, cannot be made."""
-    spec, how = study.trainer, study.prune
-    net = skeleton(spec)
-    if isinstance(spec, DQNTrainer):
-        from raylottery.trainers.dqn import nets as agents
+    how = study.prune
+    net = plain(study.trainer)
+    if net is not None:
+        return Survey.of(net.shapes, net.prunable(biases=how.biases, exclude=how.exclude))
+    from raylottery.trainers.skeletons import described  # loads torch
 
-        assert isinstance(net, agents.QNet)
-        layers = agents.layers(net, biases=how.biases, exclude=how.exclude)
-    else:
-        from raylottery.trainers.classifier.nets import refuse_unfit
-
-        layers = prunable(net, biases=how.biases, exclude=how.exclude)
-        refuse_unfit(net, spec)
-    parameters = dict(net.named_parameters())
-    return Survey(
-        total_params=sum(parameter.numel() for parameter in parameters.values()),
-        shapes={name: tuple(parameters[name].shape) for name in layers.names},
-        layers=layers,
-    )
+    return Survey.of(*described(study.trainer, biases=how.biases, exclude=how.exclude))
 
 
-def skeleton(spec: ClassifierTrainer | DQNTrainer) -> nn.Module:
-    """The network that a trainer would train, of shapes alone where that can be."""
-    if isinstance(spec, DQNTrainer):
-        from raylottery.trainers.dqn import envs, nets
+def plain(spec: ClassifierTrainer | DQNTrainer) -> dense.Dense | None:
+    """The network of a trainer if it has dense layers alone."""
+    if isinstance(spec, ClassifierTrainer):
+        return dense.classifier(spec)
+    if spec.model != "mlp":
+        return None
+    from raylottery.trainers.dqn import envs
 
-        space = envs.spaces(spec)
-        with torch.device("meta"):
-            return nets.build(spec, space)
-    from raylottery.trainers.classifier import nets as classifiers
-
-    return classifiers.skeleton(spec)
+    space = envs.spaces(spec)
+    return dense.agent(spec, prod(space.shape), space.actions)
 
 
 def refuse_too_deep(study: Sweep, survey: Survey) -> None:

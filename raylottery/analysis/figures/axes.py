@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from raylottery.analysis.figures.groups import Group, Groups
+from raylottery.analysis.figures.groups import WIDTH, Group, Groups
 from raylottery.analysis.words import percent
 
 
@@ -140,7 +141,7 @@ def legend(
     if controls:
         dashes = Line2D(
             [], [], color="#555555", linestyle=(0, (4, 2)), linewidth=1.0, marker="o",
-            markerfacecolor="white", markersize=4, label=", ".join(controls),
+            markerfacecolor="white", markersize=4, label=fill(", ".join(controls), WIDTH),
         )  # fmt: skip
         handles.append(dashes)
     for handle, label in others:

@@ -14,6 +14,7 @@ from raylottery.analysis.fields import in_order, leaves, say
 from raylottery.analysis.frame import Frame
 from raylottery.analysis.words import percent
 from raylottery.errors import Damaged
+from raylottery.spec import Control
 from raylottery.store.provenance import read_provenance
 
 
@@ -66,7 +67,8 @@ def _method(frame: Frame, sweep: str) -> Method:
     lineages = frame.lineages[frame.lineages["sweep"] == sweep]
     specs = [json.loads(text) for text in lineages["spec"].unique()]
     fields = Fields(specs)
-    controls = sorted({name for spec in specs for name in spec.get("controls", ())})
+    given = [Control.model_validate(said) for spec in specs for said in spec.get("controls", ())]
+    controls = sorted({control.in_words for control in given})
     seeds = sorted({int(seed) for seed in lineages["seed"]})
     return Method(
         sweep=sweep,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from raylottery.analysis.frame import Frame
 from raylottery.analysis.matched import ROUND
+from raylottery.spec import Control
 from raylottery.store import layout
 
 
@@ -71,7 +72,9 @@ def progress(frame: Frame) -> Progress:
 
 def _planned(spec: dict) -> int:
     """The rounds of a lineage: the dense one, and in each later one a ticket and its controls."""
-    return 1 + spec["prune"]["rounds"] * (1 + len(spec.get("controls", ())))
+    fraction, rounds = spec["prune"]["fraction"], spec["prune"]["rounds"]
+    controls = map(Control.model_validate, spec.get("controls", ()))
+    return 1 + rounds + sum(len(c.rounds(fraction, rounds)) * c.draws for c in controls)
 
 
 def missing(

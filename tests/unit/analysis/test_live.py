@@ -13,7 +13,7 @@ import pytest
 from raylottery.analysis.report import report
 from raylottery.analysis.report.live import live_page
 from raylottery.store import layout
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 from tests.unit.analysis.test_report import AXES, PROVENANCE, score, write
 
 

@@ -15,10 +15,14 @@ from raylottery.spec.controls import CONTROLS
 
 Weights = dict[str, torch.Tensor]
 
-SAME_MASK = ["reinit", "permuted-weights"]
+SIGNED = ["sign-constant", "sign-kept-reinit"]
+PRUNED_AT_RANDOM = ["random-pruned", "erk-random"]
+SAME_MASK = ["reinit", "permuted-weights", *SIGNED, *PRUNED_AT_RANDOM]
 PERMUTED_MASK = ["permuted-mask", "permuted-both", "random-ticket"]
 FRESH = ["reinit", "random-ticket", "random-global"]
-OWN_VALUES = ["permuted-weights", "permuted-mask", "permuted-both"]
+OWN_VALUES = ["permuted-weights", "permuted-mask", "permuted-both", "sign-constant"]
+ALTERED = [name for name in CONTROLS if name != "small-dense"]
+"""Controls of the network's own shape: the other has nothing of the ticket but its size."""
 
 quick = settings(deadline=None, max_examples=40)
 
@@ -84,10 +88,10 @@ def equal(one: Weights, other: Weights) -> bool:
 
 
 def test_every_control_is_tested_here():
-    assert set(CONTROLS) == {*SAME_MASK, *PERMUTED_MASK, "random-global"}
+    assert set(ALTERED) == {*SAME_MASK, *PERMUTED_MASK, "random-global"}
 
 
-@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("control", ALTERED)
 @quick
 @given(case=cases)
 def test_controls_are_tickets(control, case):
@@ -100,7 +104,7 @@ def test_controls_are_tickets(control, case):
     assert masks.prunable == case.masks.prunable
 
 
-@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("control", ALTERED)
 @quick
 @given(case=cases)
 def test_controls_are_pure(control, case):
@@ -168,6 +172,50 @@ def test_permuted_mask_leaves_weights_in_their_place(case):
     assert equal(weights, apply_mask(case.weights, masks))
 
 
+@pytest.mark.parametrize("control", SIGNED)
+@quick
+@given(case=cases)
+def test_signs_are_the_snapshots(control, case):
+    weights, masks = case.alter(control)
+    for name, mask in masks.items():
+        assert torch.equal(weights[name][mask].sign(), case.weights[name][mask].sign())
+
+
+@quick
+@given(case=cases)
+def test_sign_constant_has_one_size_in_a_layer_that_of_all_its_weights(case):
+    weights, masks = case.alter("sign-constant")
+    for name, mask in masks.items():
+        size = case.weights[name].double().square().mean().sqrt().float()
+        assert torch.equal(weights[name][mask].abs(), size.expand(int(mask.sum())))
+
+
+@quick
+@given(case=cases)
+def test_sign_kept_reinit_has_the_sizes_of_another_initialisation(case):
+    """Biases, norms and buffers are another's too, as for reinit."""
+    weights, masks = case.alter("sign-kept-reinit")
+    fresh = apply_mask(case.fresh, masks)
+    for name, value in weights.items():
+        assert torch.equal(value.abs() if name in masks else value,
+                           fresh[name].abs() if name in masks else fresh[name])  # fmt: skip
+
+
+@pytest.mark.parametrize("control", SIGNED)
+def test_sizes_of_weights_change_where_signs_are_kept(control):
+    weights, masks = large.alter(control)
+    for name, mask in masks.items():
+        assert not (weights[name] == large.weights[name])[mask].any()
+
+
+@pytest.mark.parametrize("control", PRUNED_AT_RANDOM)
+@quick
+@given(case=cases)
+def test_what_was_pruned_at_random_is_the_snapshot_under_its_mask(control, case):
+    weights, masks = case.alter(control)
+    assert equal(weights, apply_mask(case.weights, masks))
+
+
 def test_permuted_weights_move():
     """Large layers, so that chance cannot leave them as they were."""
     weights, masks = large.alter("permuted-weights")
@@ -194,7 +242,7 @@ def test_random_global_keeps_only_the_total():
         assert abs(float(mask.float().mean()) - large.masks.density) < 0.1
 
 
-@pytest.mark.parametrize("control", [name for name in CONTROLS if name != "reinit"])
+@pytest.mark.parametrize("control", ["permuted-weights", *PERMUTED_MASK, "random-global"])
 def test_another_seed_gives_another_draw(control):
     weights, _ = large.alter(control)
     again, _ = alter(control, large.weights, large.masks, large.fresh, large.seed + 1)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from raylottery.errors import UsageError
-from raylottery.pruning import Prunable, prunable
-from raylottery.pruning.prunable import losing
+from raylottery.pruning import prunable
+from raylottery.sizes.prunable import Prunable, losing
 
 
 def convnet() -> nn.Module:

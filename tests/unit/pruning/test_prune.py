@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from raylottery.errors import TrainingError
-from raylottery.pruning import SCORES, Masks, Prunable, prunable, prune
+from raylottery.pruning import SCORES, Masks, prunable, prune
+from raylottery.pruning.scores import Evidence
+from raylottery.sizes.prunable import Prunable
 from raylottery.spec.sweep import Prune
+from tests.unit.pruning.beginnings import Beginning
 
 
 SCOPES = ["global", "layerwise", "erk"]
@@ -189,7 +192,7 @@ def test_random_scores_depend_on_the_seed_and_on_nothing_else():
     assert prune(dict(mlp(seed=2).state_dict()), masks, how, targets, seed=7) == one
     assert prune(weights, masks, how, targets, seed=8) != one
     state = torch.get_rng_state()
-    SCORES["random"](weights, 7)
+    SCORES["random"](Evidence(trained=weights, masks=masks, seed=7))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -200,8 +203,9 @@ def test_the_order_in_which_masks_come_back_from_a_file_changes_nothing(score):
     weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     how = Prune(score=score, fraction=0.3, rounds=1)
     shuffled = Masks({name: masks[name] for name in reversed(targets.names)})
-    pruned = prune(weights, shuffled, how, targets, seed=3)
-    assert pruned == prune(weights, masks, how, targets, seed=3)
+    beginning = Beginning(weights)
+    pruned = prune(weights, shuffled, how, targets, 3, beginning)
+    assert pruned == prune(weights, masks, how, targets, 3, beginning)
     assert tuple(pruned) == targets.names
 
 

@@ -194,7 +194,9 @@ def test_a_name_that_looks_like_a_number_survives():
 
 def test_a_sweep_is_written_with_every_default():
     written = yaml.safe_load(dump_sweep(study()))
-    assert written["eval"] == {"every": "5%", "episodes": 5, "final": 20, "window": 100}
+    assert written["eval"] == {
+        "every": "5%", "episodes": 5, "final": 20, "window": 100, "supermask": False,
+    }  # fmt: skip
     assert written["stop"]["rule"] == "length"
     assert written["reset"]["replay"] == "empty"
     assert written["rewind"] == {"weights": "init", "clock": None, "retrain": None}
@@ -227,8 +229,8 @@ def test_overrides_replace_fields_sections_and_axes():
         ("prune.roundz=3", "--set prune.roundz: no such field. Did you mean 'rounds'?"),
         ("prun.rounds=3", "--set prun.rounds: prun: no such field. Did you mean 'prune'?"),
         ("foo=3", "--set foo: no such field. Valid: name, trainer, prune, rewind, eval, stop, "
-                  "reset, seeds, axes, controls, resources, checkpoint, retries, timeout, "
-                  "keep."),
+                  "reset, seeds, axes, controls, resources, cohort, checkpoint, retries, "
+                  "timeout, keep."),
         ("name.x=3", "--set name.x=3: 'scope-and-rewind' has no fields; x cannot be set."),
         ("prune.rounds", "--set prune.rounds: expected KEY=VALUE, such as prune.rounds=3."),
         ("=3", "--set =3: expected KEY=VALUE, such as prune.rounds=3."),

@@ -41,6 +41,24 @@ TEXTS = {
         ("mlp-300-100", "cnn-8-16"),
         ("mnist1d", "cifar-like\n  examples: 200"),
     ),
+    "controls": altered(
+        (
+            "[random-ticket]",
+            "[small-dense, sign-constant, sign-kept-reinit, random-pruned, erk-random,\n"
+            "  {kind: permuted-both, at: [0.5], draws: 2}, {kind: permuted-both, lineage: own}]",
+        ),
+        ("{weights: init}", "{weights: final, retrain: 2ep}"),
+        ("[init, 1ep]", "[init, final]\n  rewind.clock: [final]"),
+    ),
+    "scores": altered(
+        ("score: magnitude", "score: snip"),
+        ("[global, layerwise]", "[global]\n  prune.score: [synflow, magnitude-increase]"),
+        ("retries: 3", "eval: {supermask: true}"),
+    ),
+    "searching": altered(
+        ("[random-ticket]", "[{kind: permuted-mask, lineage: own}, permuted-mask]"),
+        ("retries: 3", "stop: {rule: patience}"),
+    ),
     "agent": AGENT,
     "rainbow": altered(
         (
@@ -57,6 +75,9 @@ TEXTS = {
         ("reset.replay: [empty, prefilled]", "reset.replay: [empty, kept]"),
         ("{optimizer: fresh}", "{exploration: start, normaliser: kept, env_seed: same}"),
         text=AGENT,
+    ),
+    "compiled agent": altered(
+        ("env: CartPole-v1", "engine: compiled\n  env: CartPole-v1"), text=AGENT
     ),
     **{f"sweeps/{path.name}": path.read_text(encoding="utf-8") for path in SHIPPED},
 }

@@ -66,7 +66,8 @@ def check(text: str, sets: tuple[str, ...] = ()) -> None:
         refusal = error
     else:
         assert parse_sweep(dump_sweep(sweep)) == sweep
-        assert len({arm.id for arm in expand(sweep)}) == len(expand(sweep)) > 0
+        arms = expand(sweep)
+        assert len({arm.id for arm in arms}) == len(arms) > 0
         return
     for line in str(refusal).splitlines():
         assert re.match(r"study\.yaml(:\d+)?: .|--set .|\.\.\. and \d+ more\.$", line), line
@@ -157,7 +158,7 @@ def test_values_that_belong_elsewhere(text):
                     ["prune.rounds", "trainer", "trainer.lr", "axes", "axes.zip", "seeds", "name",
                      "axes.prune.scope", "axes.zip.rewind.weights", "rewind", "x.y", "axes.", ".",
                      "trainer.kind", "trainer.env_args", "trainer.hidden", "trainer.rollout",
-                     "keep", "timeout", "resources.memory", "stop", "stop.rule",
+                     "keep", "cohort", "timeout", "resources.memory", "stop", "stop.rule",
                      "stop.length_power", "reset", "reset.replay"]
                 ),
                 VALUES.map(lambda v: yaml.safe_dump(v, default_flow_style=True).split("\n...")[0]),

@@ -62,14 +62,15 @@ SHARED = [
     "prune.score", "prune.scope", "prune.fraction", "prune.output", "prune.conv",
     "prune.exclude", "prune.only", "prune.biases",
     "rewind.weights", "rewind.clock", "rewind.retrain", "eval.every", "eval.episodes",
-    "eval.final", "eval.window", "stop.rule", "stop.threshold", "stop.hold", "stop.patience",
-    "stop.least", "stop.within", "stop.window", "stop.evaluate", "stop.length_power",
+    "eval.final", "eval.window", "eval.supermask", "stop.rule", "stop.threshold", "stop.hold",
+    "stop.patience", "stop.least", "stop.within", "stop.window", "stop.evaluate",
+    "stop.length_power",
     "reset.optimizer", "reset.replay", "reset.learning_starts", "reset.target",
     "reset.target_mask", "reset.exploration", "reset.lr", "reset.normaliser", "reset.env_seed",
     "reset.exploration_seed", "resources.cpus", "resources.gpus", "resources.memory",
     "resources.accelerator", "resources.custom",
 ]  # fmt: skip
-CLASSIFIERS = ["dataset", "examples", "model", "initialisation", "length", "batch_size",
+CLASSIFIERS = ["engine", "dataset", "examples", "model", "initialisation", "length", "batch_size",
                "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_all", "schedule",
                "drops", "drop_factor", "warmup", "label_smoothing", "normalise", "augment",
                "precision", "channels_last", "compile", "threads"]  # fmt: skip

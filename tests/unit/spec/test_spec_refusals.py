@@ -29,9 +29,9 @@ NAMES = (
 WHOLE = "is not before the end of the training (15ep, 525 updates); say less."
 SEEDS = "(One lineage each in every arm, such as [0, 1, 2].)"
 FIELDS = (
-    "kind, dataset, examples, model, initialisation, length, batch_size, optimizer, lr, momentum, "
-    "nesterov, weight_decay, decay_all, schedule, drops, drop_factor, warmup, label_smoothing, "
-    "normalise, augment, ..."
+    "kind, engine, dataset, examples, model, initialisation, length, batch_size, optimizer, lr, "
+    "momentum, nesterov, weight_decay, decay_all, schedule, drops, drop_factor, warmup, "
+    "label_smoothing, normalise, ..."
 )
 CASES = [
     # Keys
@@ -162,6 +162,13 @@ CASES = [
      "axis: it changes no result; set checkpoint itself."),
     ("prune.scope: [global, layerwise]", "retries: [1]", "14: axes.retries: cannot be an axis: it "
      "changes no result; set retries itself."),
+    ("prune.scope: [global, layerwise]", "cohort: [1, 2]", "14: axes.cohort: cannot be an axis: "
+     "it changes no result; set cohort itself."),
+    ("retries: 3", "cohort: 0", "18: cohort: 0 is no number of lineages: auto, or one such as 8."),
+    ("retries: 3", "cohort: all", "18: cohort: 'all' is no number of lineages: auto, or one such "
+     "as 8."),
+    ("retries: 3", "cohort: 4", "18: cohort: the engine torch trains one lineage at a time; leave "
+     "it out, or say trainer.engine: compiled."),
     ("prune.scope: [global, layerwise]", "timeout: [1h]", "14: axes.timeout: cannot be an "
      "axis: it changes no result; set timeout itself."),
     ("retries: 3", "timeout: 30", "18: timeout: 30 is no duration: a number and its unit (s, m, "
@@ -366,7 +373,7 @@ def test_all_faults_of_a_file_are_listed_in_its_order():
         "study.yaml:11: prune.round: no such field. Did you mean 'rounds'?",
         "study.yaml:15: axes.prune.scope: an axis without values has no arms; list some, "
         "or take it out.",
-        "study.yaml:17: controls[0]: no such control: 'random'. Did you mean 'random-ticket'?",
+        "study.yaml:17: controls[0]: no such control: 'random'. Did you mean 'erk-random'?",
         "study.yaml:17: controls[2]: no such control: 'reinit2'. Did you mean 'reinit'?",
         "study.yaml:19: retries: expected a whole number, found 1.5. "
         "(How often a failed trial starts again, from its last finished round.)",

@@ -125,12 +125,17 @@ def test_a_control_branches_off_the_ticket_before():
         ("permuted-both", "permuted-layer", "permuted-layer"),
         ("random-ticket", "permuted-layer", "reinit"),
         ("random-global", "permuted-global", "reinit"),
+        ("small-dense", "dense", "reinit"),
+        ("random-pruned", "random-layerwise", "step:35"),
+        ("erk-random", "random-erk", "step:35"),
+        ("sign-constant", "imp", "sign-constant"),
+        ("sign-kept-reinit", "imp", "sign-kept"),
     ],
 )
 def test_what_each_control_starts_from(name, mask, weights):
     rounds = lineage_rounds(alone("rewind.weights=1ep", f"controls=[{name}]"), 0)
     assert (rounds[2].mask_source, rounds[2].weight_source) == (mask, weights)
-    assert len(CONTROLS) == 6
+    assert len(CONTROLS) == 11
 
 
 @pytest.mark.parametrize(
@@ -206,6 +211,7 @@ def test_all_rounds_but_the_trunk_belong_to_one_lineage():
         ("retries: 3", "retries: 0", 0),
         ("retries: 3", "retries: 3\ncheckpoint: 1ep", 0),
         ("retries: 3", "timeout: 30m", 0),
+        ("retries: 3", "cohort: 1", 0),
         ("retries: 3", "keep: {what: last, densities: [0.2]}", 0),
         ("gpus: 0}", "memory: 2GB}", 0),
         ("cpus: 1, gpus: 0", "cpus: 2, gpus: 0.5", 0),
@@ -394,7 +400,7 @@ def test_every_field_of_a_sweep_is_known_to_count_or_not():
     """A new field has to say here whether it enters keys, and in rounds.py if it does."""
     counting = {"trainer", "prune", "rewind", "eval", "stop", "reset"}
     assert set(Sweep.model_fields) == counting | {
-        "name", "seeds", "axes", "controls", "resources", "checkpoint", "retries",
+        "name", "seeds", "axes", "controls", "resources", "cohort", "checkpoint", "retries",
         "timeout", "keep",
     }  # fmt: skip
     assert set(Rewind.model_fields) == {"weights", "clock", "retrain"}

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylottery.pruning import SCOPES, Masks, Prunable
-from raylottery.pruning.depth import kept_by_round
-from raylottery.pruning.prunable import fits, losing
-from raylottery.pruning.prune import layer_rates
+from raylottery.pruning import SCOPES, Masks
+from raylottery.sizes.counts import layer_rates
+from raylottery.sizes.depth import kept_by_round
+from raylottery.sizes.prunable import Prunable, fits, losing
 from raylottery.spec import Prune
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
-from raylottery.pruning.prunable import Prunable, losing
-from raylottery.pruning.prune import layer_rates
-from raylottery.pruning.scopes import erk_counts, layerwise_counts, lost
+from raylottery.sizes.counts import erk_counts, layer_rates, layerwise_counts, lost
+from raylottery.sizes.prunable import Prunable, losing
 from raylottery.spec.sections import Prune
 
 

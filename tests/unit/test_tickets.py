@@ -1,0 +1,49 @@
+"""What chance a control is drawn by: nothing that its key does not hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from raylottery.lineage import batches
+from raylottery.spec import CONTROLS, lineages
+from raylottery.tickets import afresh, chance, own_draw
+from tests.unit.spec.samples import study
+
+
+KINDS = ", ".join(f"{{kind: {kind}, draws: 2}}" for kind in CONTROLS)
+
+
+@pytest.fixture(scope="module")
+def rounds():
+    """The rounds of controls of four arms and two seeds."""
+    sweep = study(("[random-ticket]", f"[{KINDS}]"))
+    return [r for line in lineages(sweep) for r in line.rounds if r.control != "ticket"]
+
+
+def test_chance_follows_from_what_is_in_the_key(rounds):
+    for round in rounds:
+        said = round.spec
+        drawn = (said["seed"], said["round"], 0, said["control"]["draw"])
+        assert chance(round) == drawn, "a replicate would be in the key as well"
+
+
+def test_controls_and_arms_of_a_round_have_one_chance_and_others_have_others(rounds):
+    seeds = {(r.seed, r.index, r.draw): afresh(r) for r in rounds}
+    assert len(set(seeds.values())) == len(seeds) == 2 * 3 * 2
+    assert all(afresh(r) == seeds[r.seed, r.index, r.draw] for r in rounds)
+
+
+def test_draws_prune_the_parent_alike_unless_each_has_its_own(rounds):
+    """Random scores prune the lineage's ticket, whatever is drawn from it then."""
+    for round in rounds:
+        assert bool(own_draw(round)) == (round.lineage_mode == "own" and round.draw > 0)
+
+
+def test_what_needs_a_trainer_of_its_own_comes_after_the_others_and_alone(rounds):
+    first = [r for r in rounds if r.seed == 0 and r.index == 1][: 2 * len(CONTROLS)]
+    found = list(batches(first, 8))
+    assert sorted(len(batch) for batch in found) == [1, 1, 4, 8, 8]
+    assert [r.is_narrowed for batch in found[-2:] for r in batch] == [True, True]
+    assert [r for batch in found for r in batch if not r.is_narrowed] == [
+        r for r in first if not r.is_narrowed
+    ]
