@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
+from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 
 from raylottery.driver.plan import Plan
 from raylottery.driver.provenance import provenance
-from raylottery.driver.stored import describe
+from raylottery.driver.stored import describe, keep_of
 from raylottery.errors import Damaged, LostRound, StoreError
 from raylottery.store import Record, Store, layout, tables
 from raylottery.store.provenance import read_provenance, write_provenance
@@ -22,8 +25,39 @@ from raylottery.store.rounds import tell
 
 EVERY_S = 10.0
 SHARE = 0.02
+AT_A_TIME = 2000
+"""Records that are objects at once."""
 
 log = logging.getLogger(__name__)
+
+
+class Shelf(MutableMapping[str, Record]):
+    """The records of a plan's rounds in a tenth of the room that objects take: there may be a
+    hundred thousand of them. Their specs are those of their keys, which the plan has."""
+
+    def __init__(self, plan: Plan):
+        self._rounds = plan.rounds
+        self._packed: dict[str, bytes] = {}
+
+    def __getitem__(self, key: str) -> Record:
+        record = Record.model_validate_json(zlib.decompress(self._packed[key]))
+        return record.model_copy(update={"spec": self._rounds[key].spec})
+
+    def __setitem__(self, key: str, record: Record) -> None:
+        bare = record.model_copy(update={"spec": {}}).model_dump_json(by_alias=True)
+        self._packed[key] = zlib.compress(bare.encode(), 1)
+
+    def __delitem__(self, key: str) -> None:
+        del self._packed[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
 
 
 class Gatherer:
@@ -33,11 +67,13 @@ class Gatherer:
         self.plan = plan
         self.store = store
         self.name = plan.sweep.name
-        self.records: dict[str, Record] = {}
+        self.records = Shelf(plan)
         self.news = set(plan.done)
         """Rounds that are known to have a record which was not read yet."""
         self.lost: dict[str, LostRound] = {}
         """Rounds that were done and are to be trained again."""
+        self.said = b""
+        """What the sweep is, once it was said."""
         self.began = self.last = time.monotonic()
         self.spent = 0.0
 
@@ -94,8 +130,19 @@ class Gatherer:
         self._write("failures", tables.build_failures(self.store, self.name, lineages))
 
     def describe(self) -> None:
-        """What the sweep is: enough for others to list it and to count what is done of it."""
-        describe(self.plan.sweep, self.store)
+        """What the sweep is: enough for others to list it and to count what is done of it.
+
+        Of two runs at once the one that began last says what is kept.
+        """
+        sweep = self.plan.sweep
+        if self.said:
+            with suppress(Damaged):  # it is written anew then
+                keep = keep_of(sweep, self.said, self.store)
+                if keep != sweep.keep:
+                    log.warning("another run of %s has begun since, with keep: %s: that holds. "
+                                "To have it otherwise, run it again", self.name, keep)  # fmt: skip
+                sweep = sweep.model_copy(update={"keep": keep})
+        self.said = describe(sweep, self.store)
         self._write("lineages", tables.build_lineages(self.name, self.plan.lineages))
 
     def _mend_provenance(self) -> None:
@@ -110,10 +157,8 @@ class Gatherer:
 
     def _collect(self) -> None:
         missing = [key for key in self.news if key not in self.records]
-        for key, record in self.store.records(missing).items():
-            # Its spec is the one of its key: the plan's own, held once.
-            spec = self.plan.rounds[key].spec
-            self.records[key] = record.model_copy(update={"spec": spec})
+        for begin in range(0, len(missing), AT_A_TIME):
+            self.records.update(self.store.records(missing[begin : begin + AT_A_TIME]))
         self.news.clear()
 
     def _write(self, table: str, rows) -> None:

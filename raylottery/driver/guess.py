@@ -69,7 +69,7 @@ def on_the_way(plan: Plan) -> set[Piece]:
     for line in plan.lineages:
         dense, rounds = line.rounds[0], line.arm.study.prune.rounds
         found |= {Piece(dense.key)} | {p for p in left([line]) if p.step is not None}
-        last = [r for r in line.rounds if r.index >= rounds - 1 and r.control == "ticket"]
+        last = [r for r in line.rounds if r.index >= rounds - 1 and r.lineage_mode == "own"]
         found |= {Piece(r.key) for r in [*last, line.rounds[-1]]}
     return found
 

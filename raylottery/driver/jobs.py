@@ -23,8 +23,8 @@ from raylottery.driver.keep import recall, with_missed
 from raylottery.driver.live import JOB, Letter, drop, letters, now, post, still_running
 from raylottery.driver.parcel import SWEEP, Env, pack, python, variables
 from raylottery.driver.plan import Plan, make_plan
-from raylottery.driver.run import refuse_another_study
 from raylottery.driver.scratch import scratch_folder
+from raylottery.driver.stored import refuse_another_study
 from raylottery.driver.track import named
 from raylottery.errors import NotFoundError, UsageError
 from raylottery.spec import Sweep

@@ -3,7 +3,8 @@
 A piece is a ticket, or a snapshot of a trunk. It may go when its own round is finished, and every
 round that is trained from it, in whatever sweep of the store, and no sweep keeps it. What each
 sweep keeps and needs follows from its plan. The other sweeps are looked at when a run begins and
-when it ends; one that cannot be read may need anything, so nothing goes.
+when it ends; one that cannot be read may need anything, so nothing goes. Of two runs of one sweep
+that keep different things, the one that began last has the word.
 
 A piece that went is missed by whoever needs it later: its round is trained again.
 """
@@ -11,17 +12,18 @@ A piece that went is missed by whoever needs it later: its round is trained agai
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 from raylottery.driver.plan import Plan
-from raylottery.driver.stored import stored_sweep
+from raylottery.driver.stored import keep_of, stored_sweep, written
 from raylottery.errors import RaylotteryError, StoreError
 from raylottery.spec import Lineage, Prune, Round, lineages
+from raylottery.spec.controls import nearest_round
 from raylottery.spec.keep import Keep
 from raylottery.store import Store, layout
 from raylottery.store.rounds import in_parallel
@@ -68,15 +70,8 @@ def left(lineages: Iterable[Lineage]) -> set[Piece]:
 
 
 def nearest_rounds(prune: Prune, densities: Iterable[float]) -> set[int]:
-    """The rounds whose planned densities, (1 - fraction) ** round, come nearest on a log scale.
-
-    Of two that are equally near, the denser.
-    """
-    step = math.log(1 - prune.fraction)
-    return {
-        min(range(prune.rounds + 1), key=lambda index: abs(math.log(density) - index * step))
-        for density in densities
-    }
+    """The rounds whose planned densities come nearest to some."""
+    return {nearest_round(density, prune.fraction, prune.rounds) for density in densities}
 
 
 def kept(sweep: Kept) -> set[Piece]:
@@ -186,8 +181,23 @@ class Keeper:
             self.look()
             self.take_away()
 
+    @cached_property
+    def said(self) -> bytes:
+        """What the sweep is, as this run says it."""
+        return written(self.plan.sweep)
+
+    def has_the_word(self) -> bool:
+        """Whether the sweep keeps what this run was told, as the store has it now."""
+        sweep = self.plan.sweep
+        try:
+            return keep_of(sweep, self.said, self.store) == sweep.keep
+        except StoreError:
+            return False
+
     def take_away(self) -> None:
         self.last = time.monotonic()
+        if not self.has_the_word():
+            return
         taken, self.pending = self.pending, set()
         failed = [error for error in in_parallel(self._take, taken) if error]
         if failed:

@@ -13,7 +13,7 @@ from raylottery.driver.stored import stored_sweep
 from raylottery.errors import Damaged, StoreError
 from raylottery.store import Store, layout
 from raylottery.store.damage import damaged
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 from raylottery.store.provenance import read_provenance
 from raylottery.store.soundness import check
 from raylottery.store.tables import read_table

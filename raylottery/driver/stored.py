@@ -5,16 +5,26 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from raylottery import __version__
 from raylottery.driver.live import Letter, Live, letters, live_runs
 from raylottery.driver.plan import Plan, make_plan
-from raylottery.errors import Damaged, NewerStore, NotFoundError, SpecError, did_you_mean
+from raylottery.errors import (
+    Damaged,
+    NewerStore,
+    NotFoundError,
+    SpecError,
+    UsageError,
+    did_you_mean,
+)
 from raylottery.spec import Lineage, Sweep, dump_sweep, parse_sweep
+from raylottery.spec.keep import Keep
 from raylottery.store import Store, layout
 from raylottery.store.files import text_at
+from raylottery.store.rounds import tell
 
 
 def stored_plan(name: str, store: Store, known: frozenset[str] = frozenset()) -> Plan:
@@ -61,11 +71,46 @@ def stored_sweep(name: str, store: Store) -> Sweep:
     )
 
 
-def describe(sweep: Sweep, store: Store) -> None:
-    """Say what a sweep is."""
-    text = dump_sweep(sweep)
-    data = (text + signature(text)).encode()
+def describe(sweep: Sweep, store: Store) -> bytes:
+    """Say what a sweep is; the file that says it."""
+    data = written(sweep)
     store.files.write_if_changed(layout.sweep_file(sweep.name), data)
+    return data
+
+
+def keep_of(sweep: Sweep, said: bytes, store: Store) -> Keep:
+    """What the store says by now is kept of a sweep, whose file was `said`; Damaged if it cannot
+    be read."""
+    with suppress(FileNotFoundError):
+        if store.files.read(layout.sweep_file(sweep.name)) == said:
+            return sweep.keep
+    return stored_sweep(sweep.name, store).keep
+
+
+def written(sweep: Sweep) -> bytes:
+    """The file that says what a sweep is."""
+    text = dump_sweep(sweep)
+    return (text + signature(text)).encode()
+
+
+def refuse_another_study(sweep: Sweep, store: Store) -> None:
+    """One name is one study: a sweep file with another trainer needs another name."""
+    if not store.files.exists(layout.sweep_file(sweep.name)):
+        return
+    try:
+        stored = stored_sweep(sweep.name, store)
+    except Damaged as error:
+        tell(error)  # `run` writes it anew
+        return
+    mine, theirs = sweep.trainer.model_dump(), stored.trainer.model_dump()
+    changed = [name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)]
+    if changed:
+        field = sorted(changed)[0]
+        raise UsageError(
+            f"the store already has a sweep {sweep.name!r} with another trainer (trainer.{field} "
+            f"was {theirs.get(field)}, is now {mine.get(field)}). Give this one another `name:`, "
+            f"or say --replace: its tables are then replaced, its rounds stay"
+        )
 
 
 MARK = "# checksum: "

@@ -27,23 +27,25 @@ def find_round(
 
 def pick(lineage: Lineage, index: int, control: str) -> Round:
     """One round of a lineage."""
-    found = [r for r in lineage.rounds if r.index == index and r.control == control]
+    found = [r for r in lineage.rounds if control in (r.name, r.control)]
     if not found:
-        rounds = sorted({r.index for r in lineage.rounds if r.control == control})
-        if not rounds:
-            hint = did_you_mean(control, sorted({r.control for r in lineage.rounds}))
-            raise NotFoundError(f"lineage {lineage.id} has no control {control!r}. {hint}")
-        raise NotFoundError(
-            f"lineage {lineage.id} has no round {index} for {control!r}: "
-            f"it has {rounds[0]} to {rounds[-1]}"
-        )
-    return found[0]
+        hint = did_you_mean(control, sorted({r.name for r in lineage.rounds}))
+        raise NotFoundError(f"lineage {lineage.id} has no control {control!r}. {hint}")
+    # One that has the whole name before others of its kind.
+    found.sort(key=lambda r: r.name != control)
+    for round in found:
+        if round.index == index:
+            return round
+    rounds = sorted({r.index for r in found})
+    every = rounds == [*range(rounds[0], rounds[-1] + 1)]
+    has = f"{rounds[0]} to {rounds[-1]}" if every else ", ".join(map(str, rounds))
+    raise NotFoundError(f"lineage {lineage.id} has no round {index} for {control!r}: it has {has}")
 
 
 def find_trained(
     name: str, lineage: str, index: int, control: str, store: Store
 ) -> tuple[Sweep, Round, Record]:
-    """A finished round of a stored sweep, and its arm's study."""
+    """A finished round of a stored sweep, and the study of its network."""
     line, round = find_round(name, lineage, index, control, store)
     record = store.record(round.key)
     if record is None:
@@ -51,7 +53,12 @@ def find_trained(
             f"round {index} ({control}) of lineage {lineage} is not trained yet: "
             f"run the sweep again to get it"
         )
-    return line.arm.study, round, record
+    study = line.arm.study
+    if round.is_narrowed:
+        from raylottery.trainers.narrow import narrowed
+
+        study = narrowed(study, record.result["kept"])
+    return study, round, record
 
 
 def ticket_file(name: str, lineage: str, index: int, control: str, store: Store) -> bytes:
@@ -71,7 +78,7 @@ def ticket_file(name: str, lineage: str, index: int, control: str, store: Store)
         "sweep": name,
         "key": round.key,
         "round": str(round.index),
-        "control": round.control,
+        "control": round.name,
         "seed": str(round.seed),
         "density": repr(record.result["density"]),
         "metric": record.result["metric"],

@@ -62,9 +62,11 @@ class Tracker(Protocol):
 def step(round: Round, record: Record) -> Step:
     """What a tracker is told of a round."""
     found = {name: record.result[name] for name in SCALARS} | {"seconds": record.seconds}
-    series = "" if round.control == "ticket" else f"{round.control}/"
-    if round.draw:
-        series = f"{round.control}-{round.draw}/"
+    series = ""
+    if round.control != "ticket":
+        # In letters that every tracker takes.
+        own = "-own" if round.lineage_mode == "own" else ""
+        series = f"{round.control}{own}{f'-{round.draw}' if round.draw else ''}/"
     values = {f"{series}{name}": float(v) for name, v in found.items() if v is not None}
     return Step(round.index, record.finished_at.timestamp(), values)
 

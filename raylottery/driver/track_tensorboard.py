@@ -26,7 +26,7 @@ from raylottery.driver.track import Step
 from raylottery.errors import UsageError
 from raylottery.spec import Lineage
 from raylottery.store import Store, layout
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 
 
 class TensorBoard:

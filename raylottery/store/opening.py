@@ -17,7 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 from raylottery.errors import NotFoundError, StoreError, UsageError, did_you_mean
 from raylottery.store import layout
-from raylottery.store.files import Files, LocalFiles, files_on
+from raylottery.store.files import Files
+from raylottery.store.local import LocalFiles
+from raylottery.store.remote import files_on
 
 
 SCHEMES = ("s3", "gs", "abfs", "hdfs", "file")

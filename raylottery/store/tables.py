@@ -62,6 +62,7 @@ def _round_row(
     sweep: str, lineage: Lineage, round: Round, record: Record, *, reused: bool
 ) -> dict[str, object]:
     study = lineage.arm.study
+    how = round.prune or study.prune
     return {
         **record.result,
         "sweep": sweep,
@@ -81,8 +82,8 @@ def _round_row(
         "task": study.trainer.task,
         "model": study.trainer.model,
         "engine": study.trainer.engine,
-        "scope": study.prune.scope,
-        "score_fn": study.prune.score,
+        "scope": how.scope,
+        "score_fn": how.score,
         "rewind_weights": str(study.rewind.weights),
         "rewind_clock": str(study.rewind.restart),
         "fraction": study.prune.fraction,

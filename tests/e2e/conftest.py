@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,6 +16,7 @@ from raylottery.driver.run import run
 from raylottery.driver.watch import Result
 from raylottery.spec import parse_sweep
 from raylottery.store import Store
+from tests.faults.processes import BIN, Command, free_port, listening, until
 
 
 TINY = """
@@ -72,3 +76,24 @@ def snapshot_of() -> Callable[[Path], dict[str, bytes]]:
         }
 
     return read
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of an S3 server on this machine, as a URI to fill in a folder's name."""
+    port = free_port()
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (keys | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+            patch.setenv(name, value)
+        server = Command(BIN / "moto_server", "-H", "127.0.0.1", "-p", port, env=dict(os.environ))
+        try:
+            assert until(lambda: listening(port), 60)
+            pafs.S3FileSystem(
+                endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1",
+                allow_bucket_creation=True,
+            ).create_dir("lottery")  # fmt: skip
+            there = quote(f"127.0.0.1:{port}", safe="")
+            yield f"s3://lottery/{{}}?scheme=http&region=us-east-1&endpoint_override={there}"
+        finally:
+            server.end()

@@ -351,7 +351,7 @@ def test_a_ticket_is_loaded_in_plain_torch_and_scores_what_its_row_says(
         ("prune.scope", "prune.scop", (":8: axes.prune.scop: ", "'prune.scope'")),
         ("layerwise]", "global]", (":8: axes.prune.scope[1]: 'global' is listed twice",)),
         ("[random-ticket]", "[reinit, reinit]", (":9: controls[1]: ", "reinit is listed twice")),
-        ("[random-ticket]", "[random]", (":9: controls[0]: no such control", "'random-ticket'")),
+        ("[random-ticket]", "[random-tiket]", (":9: controls[0]: no such", "'random-ticket'")),
         (TINY, "- name: tiny\n", (":1: a sweep file is a mapping",)),
         (TINY, "", ("a sweep file is a mapping", "it is empty")),
         ("seeds: [0, 1]", "seeds: [0, 1", ("not YAML",)),

@@ -15,7 +15,7 @@ from raylottery.errors import LostRound
 from raylottery.lineage import LOSSES
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store, layout, rounds
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 from tests.e2e.conftest import TINY
 
 

@@ -219,7 +219,7 @@ import os, signal, sys
 from raylottery.cli import main
 from raylottery.driver import keep
 from raylottery.store import layout
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 
 keep.EVERY_S, left = float(sys.argv[1]), int(sys.argv[2])
 real = LocalFiles.delete

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raylottery.lineage import harvest
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store
 from raylottery.store.tickets import unpack
+from raylottery.tickets import harvest
 from tests.e2e.conftest import TINY
 
 

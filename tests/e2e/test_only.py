@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from raylottery.errors import UsageError
-from raylottery.lineage import harvest
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store
+from raylottery.tickets import harvest
 from tests.e2e.conftest import TINY
 
 

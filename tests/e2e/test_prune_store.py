@@ -7,10 +7,9 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import pyarrow.fs as pafs
 import pytest
@@ -24,10 +23,10 @@ from raylottery.driver.stored import MARK, signature
 from raylottery.errors import StoreError
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store, layout
-from raylottery.store.files import Files, files_on
+from raylottery.store.files import Files
 from raylottery.store.holder import Holder
+from raylottery.store.remote import files_on
 from tests.e2e.conftest import TINY
-from tests.faults.processes import BIN, Command, free_port, listening, until
 
 
 SMALL = ("seeds=[0]", "axes={}", "controls=[]")
@@ -270,27 +269,6 @@ def test_no_store_is_not_found(tmp_path):
 
 
 # Elsewhere than on a folder
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket of an S3 server on this machine, as a URI to fill in a folder's name."""
-    port = free_port()
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (keys | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
-            patch.setenv(name, value)
-        server = Command(BIN / "moto_server", "-H", "127.0.0.1", "-p", port, env=dict(os.environ))
-        try:
-            assert until(lambda: listening(port), 60)
-            pafs.S3FileSystem(
-                endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1",
-                allow_bucket_creation=True,
-            ).create_dir("lottery")  # fmt: skip
-            there = quote(f"127.0.0.1:{port}", safe="")
-            yield f"s3://lottery/{{}}?scheme=http&region=us-east-1&endpoint_override={there}"
-        finally:
-            server.end()
 
 
 def moved(store: Path, files: Files) -> None:

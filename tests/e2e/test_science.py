@@ -7,11 +7,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from raylottery.lineage import begin, harvest
+from raylottery.lineage import begin
 from raylottery.pruning import Masks
 from raylottery.spec import lineages, parse_sweep
 from raylottery.store import Store
 from raylottery.store.tickets import unpack
+from raylottery.tickets import harvest
 from raylottery.trainers import make_trainer
 from tests.e2e.conftest import TINY
 

@@ -105,10 +105,10 @@ def test_a_snapshot_nobody_kept_is_remade_to_the_bit(tmp_path, run_inline, table
 
 def test_a_remade_snapshot_that_differs_is_refused(tmp_path, run_inline, monkeypatch):
     """On other hardware the first steps may come out otherwise: no arm is trained from them."""
-    from raylottery.trainers.classifier import loop
+    from raylottery.trainers.classifier import rounds
 
     run_inline(tmp_path)
-    monkeypatch.setattr(loop, "digest", lambda net: "other bits")
+    monkeypatch.setattr(rounds, "digest", lambda net: "other bits")
     failed = run_inline(tmp_path, "name=late", "rewind.weights=13it")
     assert len(failed.failures) == 4
     assert all("cannot be remade here" in line for line in failed.failures.values())

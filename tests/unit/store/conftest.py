@@ -12,7 +12,9 @@ import pytest
 
 from raylottery.spec import Lineage, Round, Stop, fingerprint, lineages, parse_sweep
 from raylottery.store import Store, rounds
-from raylottery.store.files import Files, LocalFiles, files_on
+from raylottery.store.files import Files
+from raylottery.store.local import LocalFiles
+from raylottery.store.remote import files_on
 from raylottery.store.schemas import CURVE, LAYER
 from raylottery.store.tables import to_bytes
 

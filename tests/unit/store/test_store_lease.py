@@ -15,9 +15,9 @@ import pytest
 
 from raylottery.errors import NewerStore
 from raylottery.store import Store, layout
-from raylottery.store.files import LocalFiles
 from raylottery.store.holder import Holder
 from raylottery.store.lease import Lease, Leases
+from raylottery.store.local import LocalFiles
 
 
 KEY = "0123456789abcdef" * 2
@@ -354,7 +354,7 @@ def test_a_store_that_fails_for_a_moment_costs_no_lease(local, monkeypatch, capl
 
 FORKED = """
 import os, signal, sys, time
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 from raylottery.store.lease import Leases
 leases = Leases(LocalFiles(sys.argv[1]), beat=0.02)
 parents, childs = "a" * 32, "c" * 32
@@ -391,7 +391,7 @@ def test_parent_and_forked_child_beat_each_for_its_own(local):
 
 RACER = """
 import sys
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 from raylottery.store.lease import Leases
 leases = Leases(LocalFiles(sys.argv[1]), patience=1e9)
 print("ready", flush=True)

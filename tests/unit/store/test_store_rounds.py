@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from raylottery.errors import LostRound, NewerStore
 from raylottery.store import Store, layout
-from raylottery.store.files import LocalFiles
 from raylottery.store.lease import Lease
+from raylottery.store.local import LocalFiles
 from raylottery.store.sealed import open_seal, seal
 from raylottery.store.soundness import check
 

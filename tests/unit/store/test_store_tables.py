@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from raylottery.errors import Damaged, NewerStore
 from raylottery.spec import Sweep
 from raylottery.store import Store, layout, tables
-from raylottery.store.files import LocalFiles
+from raylottery.store.local import LocalFiles
 from raylottery.store.schemas import CURVE, CURVES, FAILURES, LAYER, LAYERS, LINEAGES, ROUNDS
 
 
