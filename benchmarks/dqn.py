@@ -1,11 +1,16 @@
-"""How fast a DQN lineage trains on RLlib, against RLlib's own DQN: updates per CPU-second.
+"""How fast an agent trains: updates per CPU-second of both engines and of the loops people use.
 
     python benchmarks/dqn.py [--quick] [--json FILE]
 
-Both train the same network (two layers of 128) on CartPole-v1 with the same batch, one update for
-each environment step, in one process, in turns; figures are medians over the turns, and ratios
-medians of the turns' ratios. Then both learn for a while from the same number of steps, and the
-returns of their greedy policies are shown side by side: fast and wrong would be no use.
+needs the group `benchmarks` (uv pip install --group benchmarks). All train the same network (two
+layers of 128) on CartPole-v1 with batches of 64, an update after each environment step or after
+every fourth, in one process, in turns; figures are medians over the turns, and ratios medians of
+the turns' ratios. The tickets are those of a real lineage of 21 rounds of 25,000 steps, which the
+compiled engine trains first, from the dense network to the last evaluation: that is timed whole.
+What such a lineage takes the others is reckoned from their rates, and one evaluation a round.
+
+Then some learn for a while from the same number of steps, and the returns of their greedy policies
+are shown side by side: fast and wrong would be no use.
 """
 
 from __future__ import annotations
@@ -16,9 +21,13 @@ import logging
 import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,47 +36,57 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.rllib.algorithms.dqn import DQNConfig
-from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from peers import SYNC
+from peers.jax_scan import JaxScan
+from peers.plain_torch import PlainTorch
+from peers.rllib_stock import StockRLlib
+from peers.sb3 import StableBaselines3
 
-from raylottery.pruning import Masks, apply_mask
-from raylottery.spec import DQNTrainer, parse_sweep
+from raylottery.lineage import grow
+from raylottery.pruning import Masks
+from raylottery.spec import Sweep, lineages, parse_sweep
+from raylottery.store import Store
+from raylottery.tickets import harvest
 from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Start, Ticket
-from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds
-from raylottery.trainers.dqn.replay import Replay
-from raylottery.trainers.dqn.rllib.algorithm import TicketDQN
-from raylottery.trainers.dqn.rllib.learner import TicketLearner
-from raylottery.trainers.dqn.rllib.module import QModule
+from raylottery.trainers.dqn import nets
+from raylottery.trainers.dqn.episodes import Arena, evaluation_seeds, greedy
 
 
-ENVS = 8
 STUDY = """
 name: benchmark
 trainer:
-  {{kind: dqn, env: CartPole-v1, hidden: [128, 128], length: {steps}ts, learning_starts: 1000,
-   rollout: 8, updates: 8, envs: 8, batch_size: 64, n_step: 1, lr: 0.0005, lr_end: 1.0,
-   target_every: 500it, tau: 1.0,
-   clip: 10.0, epsilon_end: 0.05, epsilon_decay: 4000ts}}
-prune: {{fraction: 0.2, rounds: 1}}
+  {{kind: dqn, engine: {engine}, env: CartPole-v1, hidden: [128, 128], length: {steps}ts,
+   learning_starts: 1000, rollout: 8, updates: {updates}, envs: 8, batch_size: 64, n_step: 1,
+   lr: 0.0005, lr_end: 1.0, target_every: {sync}it, tau: 1.0, clip: 10.0, epsilon_end: 0.05,
+   epsilon_decay: 4000ts}}
+prune: {{fraction: 0.2, rounds: 20}}
 eval: {{every: 100%}}
 seeds: [0]
 """
+ROUND_STEPS = 25_000
+ROUNDS = 21
+DENSITIES = (1.0, 0.2, 0.05, 0.01)
+EVERY = (1, 4)
+STOCK, SB3 = "RLlib DQN, as it comes", "stable-baselines3"
+COMPILED, RLLIB = "raylottery, compiled", "raylottery, rllib"
+AGENTS = 32
+ENDLESS = 10**9
+
+
+def study(engine: str, every: int, steps: int) -> Sweep:
+    return parse_sweep(STUDY.format(engine=engine, steps=steps, updates=8 // every, sync=SYNC))
 
 
 class Ours:
-    """A ticket at half density, on raylottery's RLlib engine."""
+    """A ticket on one of raylottery's engines."""
 
-    def __init__(self, steps: int, seed: int = 0):
-        self.trainer = make_trainer(parse_sweep(STUDY.format(steps=steps)), gpu=False)
-        weights = self.trainer.initial(seed)
-        generator = torch.Generator().manual_seed(seed)
-        names = self.trainer.prunable(biases=False).names
-        masks = Masks({n: torch.rand(weights[n].shape, generator=generator) < 0.5 for n in names})
+    def __init__(self, engine: str, every: int, ticket: Ticket | None, steps: int = ENDLESS):
+        self.trainer: Any = make_trainer(study(engine, every, steps), gpu=False)
+        self.take(ticket or dense(self.trainer, seed=0), seed=0)
+
+    def take(self, ticket: Ticket, seed: int) -> None:
         total = self.trainer.spec.total_steps
-        ticket = Ticket(weights=apply_mask(weights, masks), masks=masks, unmasked=weights)
         self.trainer.begin(
             Start(
                 ticket=ticket, data_seed=seed, trunk_seed=seed, clock=0, end=total, length=total,
@@ -75,160 +94,169 @@ class Ours:
             )
         )  # fmt: skip
 
-    def train(self, updates: int) -> None:
-        agent = self.trainer.algorithm
+    def train(self, updates: int) -> int:
+        agent = self.trainer.agent
         agent.advance(agent.at + updates)
+        return updates
 
-    def net(self) -> nn.Module:
-        return self.trainer.algorithm.learner_group._learner.q.net
+    def net(self) -> nets.QNet:
+        net = nets.build(self.trainer.spec, self.trainer.space)
+        net.load_state_dict(dict(self.trainer.agent.weights()))
+        return net
 
     def stop(self) -> None:
         self.trainer.close()
 
 
-class Stock:
-    """RLlib's DQN as it comes; `envs` of them stepped together, with as many updates."""
-
-    def __init__(self, envs: int, seed: int = 0):
-        self.algorithm = (
-            DQNConfig()
-            .environment("CartPole-v1")
-            .env_runners(num_env_runners=0, num_envs_per_env_runner=envs)
-            .rl_module(
-                model_config={
-                    "fcnet_hiddens": [128, 128],
-                    "fcnet_activation": "relu",
-                    "head_fcnet_hiddens": [],
-                }
-            )
-            .training(
-                train_batch_size=64,
-                lr=0.0005,
-                gamma=0.99,
-                dueling=False,
-                double_q=True,
-                grad_clip=10.0,
-                target_network_update_freq=500,
-                training_intensity=64,
-                num_steps_sampled_before_learning_starts=1000,
-                epsilon=[(0, 1.0), (1000, 1.0), (5000, 0.05)],
-                replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 100_000},
-            )
-            .reporting(min_sample_timesteps_per_iteration=250, min_time_s_per_iteration=0)
-            .debugging(log_level="ERROR", log_sys_usage=False, seed=seed)
-            .build_algo()
-        )
-        self.sampled = 0
-        while self.sampled < 1000:
-            self.iterate()
-
-    def iterate(self) -> None:
-        result = self.algorithm.train()
-        self.sampled = int(result["env_runners"]["num_env_steps_sampled_lifetime"])
-
-    def train(self, updates: int) -> None:
-        goal = self.sampled + updates
-        while self.sampled < goal:
-            self.iterate()
-
-    def net(self) -> nn.Module:
-        learner = self.algorithm.learner_group._learner
-        return Values(learner.module[DEFAULT_MODULE_ID].unwrapped())
-
-    def stop(self) -> None:
-        self.algorithm.stop()
+def dense(trainer: Any, seed: int) -> Ticket:
+    weights = trainer.initial(seed)
+    names = trainer.prunable(biases=False).names
+    return Ticket(weights=weights, masks=Masks.dense(weights, names), unmasked=weights)
 
 
-class Values(nn.Module):
-    """RLlib's module as a plain network: observations in, the value of each action out."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, obs: Tensor) -> Tensor:
-        return self.module.compute_q_values({Columns.OBS: obs})["qf_preds"]
+# A whole lineage
 
 
-def speed(turns: int, updates: int) -> list[dict]:
+@dataclass
+class Grown:
+    """A lineage that was trained whole."""
+
+    cpu_seconds: float
+    rounds: list[float]
+    """CPU-seconds of each."""
+    tickets: dict[float, Ticket]
+    """Of the rounds nearest to the densities, by their own."""
+
+
+def grown(steps: int, rounds: int) -> Grown:
+    sweep = study("compiled", 1, steps)
+    sweep = sweep.model_copy(
+        update={"prune": sweep.prune.model_copy(update={"rounds": rounds - 1})}
+    )
+    [lineage] = lineages(sweep)
+    trainer = make_trainer(lineage.arm.study, gpu=False)
+    trainer.initial(0)
+    spent, found = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(folder)
+        extents = {lineage.rounds[0].key: (0,)}
+        begun = time.process_time()
+        for round, record in grow([lineage], trainer, store, sweep="benchmark", extents=extents):
+            spent.append(time.process_time() - begun - sum(spent))
+            found.append((record.result["density"], round))
+        whole = time.process_time() - begun
+        tickets = {}
+        for wanted in DENSITIES:
+            density, round = min(found, key=lambda one: abs(one[0] / wanted - 1))
+            weights, masks = harvest(round.key, store)
+            tickets[density] = Ticket(weights=weights, masks=masks, unmasked=weights)
+    trainer.close()
+    return Grown(whole, spent, tickets)
+
+
+# Rates
+
+
+@contextmanager
+def cpu_time(into: list[float]) -> Iterator[None]:
+    begun = time.process_time()
+    yield
+    into.append(time.process_time() - begun)
+
+
+def speed(turns: int, tickets: dict[float, Ticket], share: float) -> list[dict]:
     """Updates per CPU-second of each, in turns."""
-    rivals = {
-        "RLlib DQN, as it comes": Stock(envs=1),
-        f"RLlib DQN, {ENVS} environments": Stock(envs=ENVS),
-        "raylottery on RLlib": Ours(10**9),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in rivals}
+    last = min(tickets)
+    rivals: dict[tuple[str, int, float], tuple[Any, int]] = {}
+    for every in EVERY:
+        loops: list[tuple[str, float, Any, int]] = [
+            (STOCK, 1.0, StockRLlib(every), 300),
+            (SB3, 1.0, StableBaselines3(every), 400),
+            ("torch, in a single file", 1.0, PlainTorch(every), 600),
+            (f"JAX, {AGENTS} agents in one scan", 1.0, JaxScan(every, AGENTS), 100 * AGENTS),
+            (RLLIB, 1.0, Ours("rllib", every, None), 400),
+            (RLLIB, last, Ours("rllib", every, tickets[last]), 400),
+        ]
+        loops += [
+            (COMPILED, density, Ours("compiled", every, ticket), round(8000 / density**0.7))
+            for density, ticket in tickets.items()
+        ]
+        for name, density, loop, updates in loops:
+            rivals[name, every, density] = loop, round(share * updates)
+    spent: dict[tuple[str, int, float], list[float]] = {key: [] for key in rivals}
     for turn in range(turns + 1):
-        for name, rival in rivals.items():
-            begun = time.process_time()
-            rival.train(updates)
+        for key, (loop, updates) in rivals.items():
+            taken: list[float] = []
+            with cpu_time(taken):
+                made = loop.train(updates)
             if turn:  # the first warms up
-                rates[name].append(updates / (time.process_time() - begun))
-    for rival in rivals.values():
-        rival.stop()
-    base = rates["RLlib DQN, as it comes"]
-    return [
-        {
-            "loop": name,
-            "updates_per_cpu_s": statistics.median(measured),
-            "ratio": statistics.median(m / b for m, b in zip(measured, base, strict=True)),
-            "turns": turns,
-        }
-        for name, measured in rates.items()
-    ]
+                spent[key].append(taken[0] / made)
+    for loop, _ in rivals.values():
+        loop.stop()
+    rows = []
+    for (name, every, density), costs in spent.items():
+        row = {"loop": name, "every": every, "density": density, "turns": turns}
+        row["updates_per_cpu_s"] = statistics.median(1 / cost for cost in costs)
+        for base in (STOCK, SB3):
+            others = spent[base, every, 1.0]
+            row[f"over {base}"] = statistics.median(
+                other / cost for other, cost in zip(others, costs, strict=True)
+            )
+        rows.append(row)
+    return rows
 
 
-PARTS = {
-    "acting and stepping environments": (TicketDQN, "collect"),
-    "drawing batches": (Replay, "draw"),
-    "batches to tensors": (TicketLearner, "mine"),
-    "forward": (QModule, "_forward_train"),
-    "loss": (TicketLearner, "compute_losses"),
-    "backward": (TicketLearner, "compute_gradients"),
-    "masking gradients, clipping": (TicketLearner, "postprocess_gradients"),
-    "Adam, masking weights": (TicketLearner, "apply_gradients"),
-    "target network": (TicketLearner, "sync_target"),
-    "weights to the runner": (TicketDQN, "refresh"),
-}
-
-
-def breakdown(updates: int) -> list[dict]:
-    """Where the time of our loop goes."""
-    spent = dict.fromkeys(PARTS, 0.0)
-    originals = {name: getattr(*place) for name, place in PARTS.items()}
-
-    def timed(name: str) -> Callable:
-        def call(*args, **kwargs):
-            begun = time.perf_counter()
-            try:
-                return originals[name](*args, **kwargs)
-            finally:
-                spent[name] += time.perf_counter() - begun
-
-        return call
-
-    ours = Ours(10**9)
-    ours.train(200)
-    for name, (owner, method) in PARTS.items():
-        setattr(owner, method, timed(name))
-    begun = time.perf_counter()
-    ours.train(updates)
-    whole = time.perf_counter() - begun
-    for name, (owner, method) in PARTS.items():
-        setattr(owner, method, originals[name])
+def evaluation(turns: int) -> float:
+    """CPU-seconds of 20 greedy episodes of 500 steps, stepped by gymnasium."""
+    ours = Ours("compiled", 1, None, steps=30_000)
+    ours.train(24_000)
+    net, arena = ours.net(), Arena(ours.trainer.spec, evaluation_seeds(20))
+    taken: list[float] = []
+    for _ in range(turns):
+        with cpu_time(taken):
+            arena.play(greedy(net))
     ours.stop()
-    rows = [{"part": name, "share": part / whole} for name, part in spent.items()]
-    return [*rows, {"part": "the rest", "share": 1 - sum(row["share"] for row in rows)}]
+    return statistics.median(taken)
+
+
+def whole_lineages(rates: list[dict], lineage: Grown, evaluating: float) -> list[dict]:
+    """CPU-seconds of 21 rounds: measured for the compiled engine, reckoned for the others."""
+    updates = ROUND_STEPS - 1000
+    rows = [{"loop": COMPILED, "cpu_s": lineage.cpu_seconds, "measured": True}]
+    by_loop: dict[str, list[float]] = {}
+    for row in rates:
+        if row["every"] == 1 and row["loop"] != COMPILED:
+            by_loop.setdefault(row["loop"], []).append(row["updates_per_cpu_s"])
+    for name, found in by_loop.items():
+        # Where the last round was measured too: half way between it and the dense one.
+        a_round = statistics.fmean(updates / rate for rate in found) + evaluating
+        rows.append({"loop": name, "cpu_s": ROUNDS * a_round, "measured": False})
+    of = {row["loop"]: row["cpu_s"] for row in rows}
+    for row in rows:
+        row[f"over {STOCK}"] = of[STOCK] / row["cpu_s"]
+        row[f"over {SB3}"] = of[SB3] / row["cpu_s"]
+    return rows
+
+
+# Learning
 
 
 def learning(steps: int, seeds: int) -> list[dict]:
-    """Mean greedy return of each after so many steps."""
-    spec = parse_sweep(STUDY.format(steps=steps)).trainer
-    assert isinstance(spec, DQNTrainer)
-    arena = Arena(spec, evaluation_seeds(20))
+    """Mean greedy return of some after so many steps."""
+    arena = Arena(study("rllib", 1, steps).trainer, evaluation_seeds(20))
+
+    def on(engine: str) -> Callable[[int], Any]:
+        def make(seed: int) -> Ours:
+            ours = Ours(engine, 1, None, steps=steps)
+            ours.take(dense(ours.trainer, seed), seed)
+            return ours
+
+        return make
+
     made = {
-        f"RLlib DQN, {ENVS} environments": lambda seed: Stock(envs=ENVS, seed=seed),
-        "raylottery on RLlib": lambda seed: Ours(steps, seed=seed),
+        STOCK: lambda seed: StockRLlib(1, envs=8, seed=seed),
+        RLLIB: on("rllib"),
+        COMPILED: on("compiled"),
     }
     rows = []
     for name, make in made.items():
@@ -238,31 +266,40 @@ def learning(steps: int, seeds: int) -> list[dict]:
             marks = []
             for _ in range(5):
                 rival.train((steps - 1000) // 5)
-                marks.append(statistics.fmean(e.total for e in arena.play(rival.net())))
+                marks.append(statistics.fmean(e.total for e in arena.play(greedy(rival.net()))))
             rival.stop()
             returns.append(statistics.fmean(marks))
-        rows.append({"loop": name, "steps": steps, "seeds": seeds, "returns": returns})
+        rows.append({"loop": name, "steps": steps, "returns": returns})
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a few seconds, rough figures")
+    parser.add_argument("--quick", action="store_true", help="a minute, rough figures")
     parser.add_argument("--json", type=Path, help="keep the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
-    ray.init(include_dashboard=False, num_cpus=2, log_to_driver=False, logging_level="ERROR")
-    rates = speed(turns=3 if options.quick else 9, updates=200 if options.quick else 500)
-    for row in rates:
+    for name in ("ray.rllib", "ray._common.deprecation"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray.init(
+        address="local", include_dashboard=False, num_cpus=2, log_to_driver=False,
+        logging_level="ERROR",
+    )  # fmt: skip
+    lineage = grown(2_000 if options.quick else ROUND_STEPS, ROUNDS)
+    rates = speed(3 if options.quick else 9, lineage.tickets, 0.3 if options.quick else 1.0)
+    for row in sorted(rates, key=lambda row: (row["every"], row["updates_per_cpu_s"])):
         sys.stdout.write(
-            f"{row['loop']:32} {row['updates_per_cpu_s']:8.0f} updates/CPU-s  "
-            f"{row['ratio']:5.1f}x  (median of {row['turns']})\n"
+            f"every {row['every']}  {row['loop']:30} density {row['density']:6.4f} "
+            f"{row['updates_per_cpu_s']:9.0f} updates/CPU-s  {row[f'over {STOCK}']:7.1f}x RLlib  "
+            f"{row[f'over {SB3}']:6.1f}x stable-baselines3\n"
         )
-    parts = breakdown(1000 if options.quick else 5000)
-    for row in parts:
-        sys.stdout.write(f"    {row['part']:36} {row['share']:6.1%}\n")
+    wholes = [] if options.quick else whole_lineages(rates, lineage, evaluation(5))
+    for row in wholes:
+        sys.stdout.write(
+            f"{ROUNDS} rounds of {ROUND_STEPS} steps  {row['loop']:30} {row['cpu_s']:8.1f} CPU-s "
+            f"{'(measured)' if row['measured'] else '(reckoned)'}  "
+            f"{row[f'over {STOCK}']:6.1f}x RLlib  {row[f'over {SB3}']:5.1f}x stable-baselines3\n"
+        )
     learnt = [] if options.quick else learning(steps=10_000, seeds=3)
     for row in learnt:
         means = ", ".join(f"{value:.0f}" for value in row["returns"])
@@ -270,9 +307,13 @@ def main() -> None:
             f"{row['loop']:32} mean greedy return over {row['steps']} steps, by seed: {means}\n"
         )
     if options.json:
-        options.json.write_text(
-            json.dumps({"speed": rates, "parts": parts, "learning": learnt}, indent=1)
-        )
+        found = {
+            "speed": rates,
+            "lineage": wholes,
+            "rounds_cpu_s": lineage.rounds,
+            "learning": learnt,
+        }
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
     ray.shutdown()
 
 

@@ -33,7 +33,6 @@ os.environ.update({**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
 import pyarrow.parquet as pq
 
 from raylottery.driver.plan import Plan
-from raylottery.driver.trial import Task, train
 from raylottery.spec import Lineage, Sweep, parse_sweep
 from raylottery.store import Store, layout
 
@@ -61,12 +60,11 @@ def study(lineages: int) -> str:
 
 
 def idle_trial(config: dict) -> None:
-    """In the place of `tune.lineage_trial`."""
-    from ray import tune
+    """In the place of `tune.cohort_trial`."""
+    from raylottery.driver.tune import cohort_trial
 
     train_nothing()
-    for signal in train(Task.from_json(config)):
-        tune.report(signal)
+    cohort_trial(config)
 
 
 def train_nothing() -> None:
@@ -148,7 +146,7 @@ def drive(lineages: int, inline: bool, folder: str, profile: str) -> dict:
     else:
         from raylottery.driver import tune
 
-        tune.lineage_trial = idle_trial
+        tune.cohort_trial = idle_trial
     store, tally = Store.open(folder), Tally()
     sweep = parse_sweep(study(lineages))
     profiler = cProfile.Profile()

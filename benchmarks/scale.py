@@ -42,6 +42,7 @@ from raylottery.driver.cluster import ENVIRONMENT
 
 os.environ.update({**ENVIRONMENT, "RAY_AUTH_MODE": "disabled"})
 
+from raylottery.driver.cohort import Cohort
 from raylottery.driver.gather import Gatherer
 from raylottery.driver.plan import Plan, make_plan
 from raylottery.driver.queue import WorkQueue
@@ -85,11 +86,12 @@ def study(seeds: int) -> Sweep:
 
 
 def asleep_trial(config: dict) -> None:
-    """In the place of `tune.lineage_trial`."""
+    """In the place of `tune.cohort_trial`."""
     from ray import tune
 
-    for signal in asleep(Task.from_json(config)):
-        tune.report(signal)
+    [task] = Cohort.from_json(config).tasks()
+    for signal in asleep(task):
+        tune.report({"said": [signal]})
 
 
 def asleep(task: Task) -> Iterator[dict]:
@@ -101,12 +103,14 @@ def asleep(task: Task) -> Iterator[dict]:
             "event": event,
             "lineage": task.lineage.id,
             "worker": f"{platform.node()}:{os.getpid()}",
+            "thread": 0,
             "began": began,
             "import_s": 0.0,
             "now": time.time(),
             **more,
         }
 
+    yield signal("begun")
     store = Store.open(task.store)
     problem = misplaced(task, store)
     if problem or "torch" in sys.modules:
@@ -264,12 +268,12 @@ def drive(seeds: int, address: str, folder: str) -> dict:
 
     from raylottery.driver import run, tune
 
-    tune.lineage_trial = asleep_trial
+    tune.cohort_trial = asleep_trial
     meter, store = Meter(), Store.open(folder)
     tally = Tally(seeds, meter, store)
     meter.watch("plan", run, "make_plan")
     meter.watch("inspect", run, "inspect")
-    for name in ("next", "round_done", "finished"):
+    for name in ("take", "round_done", "finished"):
         meter.watch("queue", WorkQueue, name)
     meter.watch("gather, while it runs", Gatherer, "write_rounds")
     meter.watch("tables at the end", Gatherer, "write_all")

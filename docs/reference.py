@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from raylottery.spec import CONTROLS, DATASETS, STOP_RULES, Sweep
 from raylottery.spec.dqn import MODELS
-from raylottery.spec.problems import kinds, sections
+from raylottery.spec.problems import entries, kinds, sections
 
 
 PAGE = Path(__file__).parent / "sweep.md"
@@ -108,7 +108,8 @@ nothing. `keep` is in no key, so it changes no result and no name.
 More `prune.rounds` need the last tickets alone. A new control or arm may need tickets that went:
 the rounds that left them are trained again, on a CPU with the same bits, and `plan` says how many.
 A sweep that is run again with a `keep` that keeps more brings back what it had let go in the same
-way. A snapshot that went is made again by training the first steps.
+way. A snapshot that went is made again by training the first steps. Of two runs of one sweep at
+the same time that keep different things, the one that began last has the word.
 
 """
 
@@ -156,6 +157,8 @@ def section(model: type[BaseModel], title: str, path: str) -> str:
                 below += section(part, f"`{full}`{kind}", full)
         else:
             rows.append(f"| `{full}` | {default(field)} | {help_text}{choices(field)} |")
+        if listed := entries(field):
+            below += section(listed, f"An entry of `{full}`", f"{full}[]")
     return "\n".join(rows) + "\n\n" + below
 
 
@@ -180,7 +183,7 @@ def lists() -> str:
     controls = ", ".join(f"`{name}`" for name in CONTROLS)
     hidden = ", ".join(f"`{name}` {list(widths)}" for name, widths in MODELS.items())
     return (
-        f"Data sets: {names}. Controls: {controls} (see [the words](concepts.md#controls)). "
+        f"Data sets: {names}. Controls: {controls} (see [controls](controls.md)). "
         f"Default hidden layers of agents: {hidden}.\n\n"
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def normed(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -30,3 +31,16 @@ def dropping(shape: tuple[int, ...], classes: int) -> nn.Module:
         nn.Dropout(0.5),
         nn.Linear(64, classes),
     )
+
+
+class Single(nn.Linear):
+    """A layer that takes single precision alone."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype != torch.float32:
+            raise RuntimeError("expected float32")
+        return super().forward(input)
+
+
+def single(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), Single(shape[0] * shape[1] * shape[2], classes))

@@ -17,8 +17,9 @@ from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Start, Ticket
 
 
-STUDIES = {
-    f"classifier-{optimizer}-{model}": f"""
+STUDIES = (
+    {
+        f"classifier-{optimizer}-{model}": f"""
 name: contract
 trainer: {{kind: classifier, dataset: mnist1d, model: {model}, length: 10ep, batch_size: 500,
            optimizer: {optimizer}, lr: 0.01{extra}}}
@@ -26,14 +27,15 @@ prune: {{fraction: 0.5, rounds: 1}}
 eval: {{every: 10it}}
 seeds: [0]
 """
-    for optimizer, extra in {
-        "adam": "",
-        "adamw": ", weight_decay: 0.1",
-        "sgd": ", momentum: 0.9, weight_decay: 0.001",
-    }.items()
-    for model in ("mlp-16", "residual-mlp-16-16")
-} | {
-    f"classifier-images-{net}": f"""
+        for optimizer, extra in {
+            "adam": "",
+            "adamw": ", weight_decay: 0.1",
+            "sgd": ", momentum: 0.9, weight_decay: 0.001",
+        }.items()
+        for model in ("mlp-16", "residual-mlp-16-16")
+    }
+    | {
+        f"classifier-images-{net}": f"""
 name: contract
 trainer: {{kind: classifier, dataset: cifar-like, examples: 300, model: 'tests.networks:{net}',
            length: 14ep, batch_size: 50, optimizer: sgd, momentum: 0.9, nesterov: true,
@@ -42,8 +44,26 @@ prune: {{fraction: 0.5, rounds: 1}}
 eval: {{every: 10it}}
 seeds: [0]
 """
-    for net in ("normed", "dropping")
-}
+        for net in ("normed", "dropping")
+    }
+    | {
+        f"dqn-compiled-{name}": f"""
+name: contract
+trainer: {{kind: dqn, engine: compiled, env: {env}, hidden: [64], length: 70it,
+           learning_starts: 64, envs: 4, rollout: 16, updates: 4, batch_size: 16, buffer: 500,
+           lr: 0.01, target_every: 5it, {extra}}}
+prune: {{fraction: 0.5, rounds: 1}}
+eval: {{every: 10it, episodes: 2, final: 3}}
+seeds: [0]
+"""
+        for name, env, extra in (
+            ("plain", "CartPole-v1", "n_step: 1"),
+            ("dueling", "CartPole-v1", "n_step: 3, dueling: true, weight_decay: 0.01"),
+            ("hard-target", "Acrobot-v1", "n_step: 1, double: false, loss: squared, tau: 1.0"),
+            ("gymnasium", "tests.games:ladder", "clip: 0.1"),
+        )
+    }
+)
 
 
 @pytest.fixture(params=list(STUDIES.values()), ids=list(STUDIES), scope="module")
