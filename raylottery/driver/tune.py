@@ -150,7 +150,7 @@ class Asker(Searcher):
         nobody asks for its config and its results any more."""
         self.members.pop(trial.trial_id, None)
         results = trial.run_metadata
-        results.last_result = {"done": True}
+        results.last_result = {"said": []}  # of a trial without any, Tune has something to print
         for held in (trial.config, trial.evaluated_params, results.metric_analysis,
                      results.metric_n_steps):  # fmt: skip
             held.clear()

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.utils.log import Verbosity
 
 from raylottery.driver.gather import Shelf
 from raylottery.driver.plan import make_plan
@@ -38,7 +40,7 @@ def trial() -> Trial:
     return made
 
 
-def test_of_a_trial_that_ended_tune_holds_little_and_can_still_tell_of_it():
+def test_of_a_trial_that_ended_tune_holds_little_and_can_still_tell_of_it(capsys, monkeypatch):
     ended, fresh = trial(), asker()
     assert "mnist1d" in "".join(trial().get_json_state())
     fresh.forgets(ended)
@@ -46,7 +48,10 @@ def test_of_a_trial_that_ended_tune_holds_little_and_can_still_tell_of_it():
     assert "mnist1d" not in "".join(said)
     assert [json.loads(part)["config"] for part in said[:1]] == [{}]
     assert ended.metric_analysis == {}
-    assert ended.last_result["done"]
+    assert ended.last_result["said"] == []
+    monkeypatch.setattr("ray.tune.utils.log.verbosity", Verbosity.V0_MINIMAL)
+    TrialProgressCallback().on_trial_complete(0, [ended], ended)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_trials_that_ask_for_the_same_share_what_says_so():
