@@ -70,7 +70,7 @@ class DQNTrainer(StrictModel):
     """Environment steps of random play before the first update."""
     rollout: int = Field(8, ge=1)
     """Environment steps that are collected between updates."""
-    updates: int = Field(4, ge=1)
+    updates: int = Field(8, ge=1)
     """Updates after each rollout."""
     envs: int = Field(8, ge=1)
     """Environments that are stepped together; they share each rollout evenly."""
