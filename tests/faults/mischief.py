@@ -41,8 +41,8 @@ class Mischief:
     may_lose: int = 0
     """Unfinished rounds that the kills may have cost: one for each lineage under way."""
     outages: int = 0
-    damage: bool = False
-    """Whether there is some that no run has mended yet."""
+    damage: int = 0
+    """How many runs were begun before the last that none has mended yet; 0 if there is none."""
     signalled: set[int] = field(default_factory=set)
     """Runs that did not end on their own."""
     rounds: dict[str, Round] = field(default_factory=dict)
@@ -283,7 +283,7 @@ class Mischief:
                 ("emptied", b""),
                 ("altered", data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]),
             )[int(it.chance * 1e3) % 3]
-        self.damage = True
+        self.damage = len(self.stage.runs)
         self.watch.excuse(*excused)
         files.write(path, less)
         self.stage.say(f"{path} is {how}")

@@ -162,8 +162,8 @@ class Teller:
             self.stage.say(f"run {number} ends with {run.code}")
             for line in said.splitlines()[-12:]:
                 self.stage.say(f"    | {line[:160]}")
-            if run.code == 0:
-                self.mischief.damage = False
+            if run.code == 0 and number > self.mischief.damage:
+                self.mischief.damage = 0
             if run.pid not in self.mischief.signalled:
                 fine = {0, 1, 2, 3} if self.mischief.outages else {0, 1}
                 if run.code not in fine:
