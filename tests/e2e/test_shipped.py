@@ -33,7 +33,10 @@ def test_every_shipped_sweep_trains_two_rounds(path, tmp_path, run_inline, table
     assert all(row["revived"] == 0 for row in rows)
     whole = make_plan(parse_sweep(text), None)
     assert len(arms(result.plan)) == len(arms(whole))
-    assert {row["control"] for row in rows} == {"ticket", *whole.sweep.controls}
+    assert {row["control"] for row in rows} == {
+        "ticket",
+        *(control.kind for control in whole.sweep.controls),
+    }
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
