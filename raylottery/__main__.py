@@ -1,8 +1,17 @@
-"""`python -m raylottery`, where the command is not on the path."""
+"""The command, also as `python -m raylottery`."""
 
 import sys
 
-from raylottery.cli import main
+
+def main() -> int:
+    """Load the command and run it; its exit code."""
+    try:
+        from raylottery.cli import main as command
+    except KeyboardInterrupt:  # loading takes a part of a second, and Ctrl-C may come in it
+        sys.stderr.write("raylottery: interrupted\n")
+        return 130
+    return command()
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,6 +27,9 @@ FRUITLESS = 4
 """Runs in a row that end without being disturbed and without being done."""
 IDS = ("lineage", "control", "lineage_mode", "draw", "round")
 
+STARTING = "Fatal Python error: init_import_site"
+"""What Python says of an interrupt before any of our code is loaded."""
+
 
 @dataclass
 class Outcome:
@@ -170,7 +173,7 @@ class Teller:
                     self.outcome.problems.append(f"run {number} ended with {run.code}")
                 self.fruitless = 0 if run.code == 0 else self.fruitless + 1
                 self.done = run.code == 0
-            if "Traceback" in said:
+            if "Traceback" in said and STARTING not in said:
                 self.outcome.problems.append(f"run {number} shows a traceback:\n{said}")
             if self.fruitless >= FRUITLESS:
                 raise Unfinished(f"{FRUITLESS} runs in a row ended undone:\n{said}")

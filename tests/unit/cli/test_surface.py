@@ -66,6 +66,24 @@ def test_help_loads_nothing_heavy(code):
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_an_interrupt_while_the_command_is_loaded_shows_no_traceback():
+    code = """
+import importlib.abc, runpy, sys
+
+class Interrupted(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "raylottery.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+runpy.run_module("raylottery", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "raylottery: interrupted\n")
+
+
 @pytest.mark.parametrize("words", [["-c", "import raylottery"], ["-m", "raylottery", "--help"]])
 def test_help_takes_a_blink(tmp_path, words):
     """CPU time of the process once its bytecode is cached, the least of five."""

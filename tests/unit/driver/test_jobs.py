@@ -337,7 +337,7 @@ def test_uv_sends_a_sound_wheel_and_the_versions_of_this_environment(tmp_path):
         record = parts.read(f"{about}/RECORD").decode().splitlines()
         assert len(record) == len(parts.namelist())
         assert "Requires-Dist: ray" in parts.read(f"{about}/METADATA").decode()
-        assert "raylottery.cli:main" in parts.read(f"{about}/entry_points.txt").decode()
+        assert "raylottery.__main__:main" in parts.read(f"{about}/entry_points.txt").decode()
     project = tomllib.loads((tmp_path / "pyproject.toml").read_text())
     assert project["tool"]["uv"]["sources"]["raylottery"]["path"] == wheel.name
     assert project["tool"]["uv"]["constraint-dependencies"] == pins()
