@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 SWEEP = """
 name: agents
-trainer: {kind: dqn, env: CartPole-v1, hidden: [16], length: 1200ts, learning_starts: 200}
+trainer: {kind: dqn, env: CartPole-v1, hidden: [16], length: 1200ts, learning_starts: 200,
+  updates: 4}
 prune: {fraction: 0.3, rounds: 1}
 eval: {every: 10%, episodes: 2, final: 7}
 seeds: [0]

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 SWEEP = """
 name: agents
-trainer: {kind: dqn, env: CartPole-v1, hidden: [16], length: 1000ts, learning_starts: 200}
+trainer: {kind: dqn, env: CartPole-v1, hidden: [16], length: 1000ts, learning_starts: 200,
+  updates: 4}
 prune: {fraction: 0.3, rounds: 2}
 seeds: [0, 1, 2, 3]
 axes:
