@@ -12,7 +12,7 @@ from raylottery.store import Store
 AGENTS = """
 name: tiny
 trainer: {kind: dqn, engine: compiled, env: CartPole-v1, hidden: [24, 16], length: 1000ts,
-          learning_starts: 200, batch_size: 32}
+          updates: 4, learning_starts: 200, batch_size: 32}
 prune: {fraction: 0.4, rounds: 2}
 rewind: {weights: 10%}
 eval: {every: 10%, episodes: 2, final: 7}
