@@ -322,8 +322,8 @@ def finished(result: Result, store: str, words: Sequence[str]) -> None:
             f"trained {len(ledger.trained)} rounds in {duration(result.seconds)}: "
             f"{ledger.startup_s:.1f} s until the first worker was up, and each worker's first "
             f"import of torch {' and '.join(f'{s:.1f}' for s in ledger.import_s.values())} s",
-            f"after that {ledger.overhead:.1%} of {duration(ledger.worker_s)} of worker time was "
-            f"spent outside training",
+            f"after that {ledger.overhead_s:.2f} s a round of worker time were spent outside "
+            f"training, of {duration(ledger.worker_s)} in all",
         )
     for first_line in dict.fromkeys(result.failures.values()):
         failed = [id for id, said in result.failures.items() if said == first_line]

@@ -79,7 +79,7 @@ def run(
                 "import_seconds": ledger.import_s,
                 "worker_seconds": ledger.worker_s,
                 "training_seconds": ledger.training_s,
-                "overhead": ledger.overhead,
+                "overhead_s": ledger.overhead_s,
                 "tracked": [
                     {"tracker": feed.tracker.name, "rounds": feed.count, "error": feed.error}
                     for feed in tracked

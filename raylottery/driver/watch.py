@@ -83,9 +83,9 @@ class Ledger:
         return sum(end - first for first, _ in self.spans.values())
 
     @property
-    def overhead(self) -> float:
-        """The share of worker time spent outside training."""
-        return 1 - self.training_s / self.worker_s if self.worker_s > 0 else 0.0
+    def overhead_s(self) -> float:
+        """Worker time outside training, for each round that was trained."""
+        return (self.worker_s - self.training_s) / self.rounds if self.rounds else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

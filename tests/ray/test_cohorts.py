@@ -80,7 +80,7 @@ def test_the_table_is_the_same_in_any_cohort(tmp_path, alone, changes, most, thr
     assert f"{most * threads} at a time" in said[0]
     used = {thread for _, thread in result.ledger.spans}
     assert used == set(range(threads))
-    assert 0 <= result.ledger.overhead <= 1
+    assert 0 <= result.ledger.overhead_s < 60
 
 
 def test_a_worker_that_is_killed_costs_what_it_was_training(tmp_path, alone, killing):

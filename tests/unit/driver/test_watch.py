@@ -28,10 +28,10 @@ def test_each_thread_has_its_time_until_the_end_less_the_first_import():
     assert ledger.startup_s == 5
     assert ledger.import_s == {"a": 2, "b": 2}
     assert ledger.worker_s == (42 - 12) + (42 - 12) + (42 - 13) + (42 - 32)
-    assert ledger.overhead == pytest.approx(1 - 52 / 99)
+    assert ledger.overhead_s == pytest.approx((99 - 52) / 4)
     assert (ledger.rounds, ledger.trained) == (4, {"k"})
 
 
 def test_where_nobody_came_there_was_no_time():
     ledger = Ledger()
-    assert (ledger.startup_s, ledger.worker_s, ledger.overhead) == (0, 0, 0)
+    assert (ledger.startup_s, ledger.worker_s, ledger.overhead_s) == (0, 0, 0)
