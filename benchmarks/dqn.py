@@ -1,6 +1,6 @@
 """How fast an agent trains: updates per CPU-second of both engines and of the loops people use.
 
-    python benchmarks/dqn.py [--quick] [--json FILE]
+    python benchmarks/dqn.py [--quick] [--turns N] [--learning] [--json FILE]
 
 needs the group `benchmarks` (uv pip install --group benchmarks). All train the same network (two
 layers of 128) on CartPole-v1 with batches of 64, an update after each environment step or after
@@ -9,8 +9,8 @@ the turns' ratios. The tickets are those of a real lineage of 21 rounds of 25,00
 compiled engine trains first, from the dense network to the last evaluation: that is timed whole.
 What such a lineage takes the others is reckoned from their rates, and one evaluation a round.
 
-Then some learn for a while from the same number of steps, and the returns of their greedy policies
-are shown side by side: fast and wrong would be no use.
+With --learning some learn for a while from the same number of steps, and the returns of their
+greedy policies are shown side by side: fast and wrong would be no use.
 """
 
 from __future__ import annotations
@@ -276,6 +276,8 @@ def learning(steps: int, seeds: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a minute, rough figures")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--learning", action="store_true", help="some minutes more")
     parser.add_argument("--json", type=Path, help="keep the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -286,7 +288,9 @@ def main() -> None:
         logging_level="ERROR",
     )  # fmt: skip
     lineage = grown(2_000 if options.quick else ROUND_STEPS, ROUNDS)
-    rates = speed(3 if options.quick else 9, lineage.tickets, 0.3 if options.quick else 1.0)
+    rates = speed(
+        3 if options.quick else options.turns, lineage.tickets, 0.3 if options.quick else 1.0
+    )
     for row in sorted(rates, key=lambda row: (row["every"], row["updates_per_cpu_s"])):
         sys.stdout.write(
             f"every {row['every']}  {row['loop']:30} density {row['density']:6.4f} "
@@ -300,7 +304,7 @@ def main() -> None:
             f"{'(measured)' if row['measured'] else '(reckoned)'}  "
             f"{row[f'over {STOCK}']:6.1f}x RLlib  {row[f'over {SB3}']:5.1f}x stable-baselines3\n"
         )
-    learnt = [] if options.quick else learning(steps=10_000, seeds=3)
+    learnt = learning(steps=10_000, seeds=3) if options.learning else []
     for row in learnt:
         means = ", ".join(f"{value:.0f}" for value in row["returns"])
         sys.stdout.write(
