@@ -141,7 +141,7 @@ def grown(steps: int, rounds: int) -> Grown:
         store = Store.open(folder)
         extents = {lineage.rounds[0].key: (0,)}
         begun = time.process_time()
-        for round, record in grow([lineage], trainer, store, sweep="benchmark", extents=extents):
+        for round, record in grow(lineage, trainer, store, sweep="benchmark", extents=extents):
             spent.append(time.process_time() - begun - sum(spent))
             found.append((record.result["density"], round))
         whole = time.process_time() - begun

@@ -5,8 +5,7 @@
 
 A round that the store holds is not trained again, and its ticket is drawn from what the store
 holds (`tickets.py`). So a lineage goes on from wherever it stopped, whoever trained the rounds
-before, and lineages that share rounds (the dense one, above all) share the work. Lineages of one
-shape go in lockstep: at each round, all tickets that are due are handed to the trainer together.
+before, and lineages that share rounds (the dense one, above all) share the work.
 
 Where a file of the parent, or of the trunk, turns out to be damaged or gone, that round is set
 aside and trained again first.
@@ -15,7 +14,7 @@ aside and trained again first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -65,14 +64,14 @@ class RoundFailed(RaylotteryError):
 
 
 def grow(
-    lineages: Sequence[Lineage],
+    lineage: Lineage,
     trainer: Trainer,
     store: Store,
     *,
     sweep: str,
     extents: Mapping[str, Sequence[int]],
 ) -> Iterator[tuple[Round, Record]]:
-    """Train every unfinished round of the lineages, and yield each as it is committed.
+    """Train every unfinished round of a lineage, and yield each as it is committed.
 
     `extents` names, for each trunk, the steps at which it is to leave a snapshot. Raises `Busy`
     at a round that someone else is training: come back later. A round that was done, and is lost,
@@ -81,7 +80,7 @@ def grow(
     losses: Counter[str] = Counter()
     while True:
         try:
-            yield from advance(lineages, trainer, store, sweep, extents)
+            yield from advance(lineage, trainer, store, sweep, extents)
             return
         except RoundFailed as failure:
             lost = failure.cause
@@ -93,47 +92,42 @@ def grow(
 
 
 def advance(
-    lineages: Sequence[Lineage],
+    lineage: Lineage,
     trainer: Trainer,
     store: Store,
     sweep: str,
     extents: Mapping[str, Sequence[int]],
 ) -> Iterator[tuple[Round, Record]]:
     """Train every unfinished round; RoundFailed, of a LostRound where one stands on such."""
-    last = max(lineage.rounds[-1].index for lineage in lineages)
-    studies = {round.key: line.arm.study for line in lineages for round in line.rounds}
+    done = store.done(round.key for round in lineage.rounds)
     setbacks: list[RoundFailed] = []
     failed: set[str] = set()
     """Rounds of controls that failed, and those of own lineages that stand on them."""
-    for index in range(last + 1):
-        rounds = {r.key: r for line in lineages for r in line.rounds if r.index == index}
-        done = store.done(rounds)
-        failed |= {key for key, round in rounds.items() if round.parent in failed} - done
-        due = [round for key, round in rounds.items() if key not in done | failed]
-        for batch in batches(due, trainer.capacity):
-            with leased(store, batch) as attempts, ExitStack() as stack:
-                began = datetime.now(UTC)
-                fit = trainer
-                try:
-                    if attempts and batch[0].is_narrowed:
-                        fit = narrow(batch[0], studies[batch[0].key], trainer, store)
-                        stack.callback(fit.close)
-                    starts = [begin(round, fit, store, extents) for round in attempts]
-                    outcomes = fit.train(starts)
-                except Exception as error:
-                    setbacks.append(RoundFailed(batch[0], error))
-                    lost = isinstance(error, LostRound)
-                    if lost or any(round.control == "ticket" for round in batch):
-                        raise setbacks[-1] from error
-                    failed |= {round.key for round in batch}
-                    continue
-                records = [
-                    commit(round, start.ticket, outcome, fit, store, sweep, attempt, began)
-                    for (round, attempt), start, outcome in zip(
-                        attempts.items(), starts, outcomes, strict=True
-                    )
-                ]
-            yield from zip(attempts, records, strict=True)
+    for round in lineage.rounds:
+        if round.key in done:
+            continue
+        if round.parent in failed:
+            failed.add(round.key)
+            continue
+        with leased(round, store) as attempt, ExitStack() as stack:
+            if attempt is None:
+                continue
+            began = datetime.now(UTC)
+            fit = trainer
+            try:
+                if round.is_narrowed:
+                    fit = narrow(round, lineage.arm.study, trainer, store)
+                    stack.callback(fit.close)
+                start = begin(round, fit, store, extents)
+                outcome = fit.train(start)
+            except Exception as error:
+                setbacks.append(RoundFailed(round, error))
+                if isinstance(error, LostRound) or round.control == "ticket":
+                    raise setbacks[-1] from error
+                failed.add(round.key)
+                continue
+            record = commit(round, start.ticket, outcome, fit, store, sweep, attempt, began)
+        yield round, record
     if setbacks:
         raise setbacks[0] from setbacks[0].cause
 
@@ -250,26 +244,10 @@ def commit(
 
 
 @contextmanager
-def leased(store: Store, rounds: Sequence[Round]) -> Generator[dict[Round, int]]:
-    """Hold the rounds' leases; yields those still to train, with the number of the attempt."""
-    with ExitStack() as held:
-        attempts = {}
-        for round in rounds:
-            lease = store.lease(round.key)
-            if lease is None:
-                raise Busy(round)
-            attempt = held.enter_context(lease).attempt
-            if not store.done([round.key]):  # someone else may have finished it meanwhile
-                attempts[round] = attempt
-        yield attempts
-
-
-def batches(rounds: Iterable[Round], size: int) -> Iterator[list[Round]]:
-    """The rounds in lists of at most `size`; what needs a trainer of its own alone."""
-    rounds = list(rounds)
-    whole = [round for round in rounds if not round.is_narrowed]
-    for first in range(0, len(whole), size):
-        yield whole[first : first + size]
-    for round in rounds:
-        if round.is_narrowed:
-            yield [round]
+def leased(round: Round, store: Store) -> Generator[int | None]:
+    """Hold a round's lease; yields the number of the attempt, None where it is done by now."""
+    lease = store.lease(round.key)
+    if lease is None:
+        raise Busy(round)
+    with lease:
+        yield None if store.done([round.key]) else lease.attempt

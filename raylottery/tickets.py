@@ -155,7 +155,7 @@ def remake(round: Round, step: int, trainer: Trainer, store: Store) -> Weights:
         next_masks=None,
         keep=(step,),
     )
-    [outcome] = trainer.train([start])
+    outcome = trainer.train(start)
     if outcome.digests[until] != known[until]:
         raise TrainingError(
             f"the snapshot at step {step} of trunk {round.trunk[:12]} was not kept and cannot be "

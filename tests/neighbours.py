@@ -35,7 +35,6 @@ NAMES = ("0.weight", "2.weight")
 class Neighbour:
     """Trains nothing, repeatably."""
 
-    capacity = 1
     threads = True
     device = "cpu"
     meet: ClassVar[Callable[[int, float], None]]
@@ -58,10 +57,7 @@ class Neighbour:
         drawn = {name: torch.randn(shape, generator=chance) for name, shape in SHAPES.items()}
         return drawn | {"2.bias": torch.full((10,), float(seed))}
 
-    def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        return [self.round(start) for start in starts]
-
-    def round(self, start: Start) -> Outcome:
+    def train(self, start: Start) -> Outcome:
         weights = dict(start.ticket.weights)
         type(self).meet(int(weights["2.bias"][0]), start.ticket.masks.density)
         chance = torch.Generator().manual_seed(start.data_seed % 2**62)

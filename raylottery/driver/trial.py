@@ -85,7 +85,7 @@ def train(task: Task) -> Iterator[dict]:
         blind = resources.gpus > 0 and trainer.device == "cpu"
         why = ", for torch sees no GPU here" if blind else ""
         journal.add(f"{lineage.arm.label}, seed {lineage.seed}, on {trainer.device}{why}")
-        rounds = grow([lineage], trainer, store, sweep=task.sweep, extents=task.extents)
+        rounds = grow(lineage, trainer, store, sweep=task.sweep, extents=task.extents)
         while True:
             if store.files.exists(stop_file):
                 yield {"event": "stopped"}

@@ -1,9 +1,8 @@
 """The seam between a lineage and whatever trains it.
 
-A lineage hands its trainer a *batch* of starts and gets one outcome for each, in order. A solo
-trainer declares a `capacity` of 1 and is handed one at a time; a trainer that runs many networks
-in lockstep declares how many it takes. A start is all that a training may depend on besides the
-trainer's own specification: equal starts give equal outcomes, whatever they are batched with.
+A lineage hands its trainer a start and gets an outcome. A start is all that a training may depend
+on besides the trainer's own specification: equal starts give equal outcomes, whatever else is
+trained beside them.
 """
 
 from __future__ import annotations
@@ -160,8 +159,6 @@ def seeded(seed: int | None = None) -> Generator[None]:
 class Trainer(Protocol):
     """Trains tickets of one specification on one device."""
 
-    capacity: int
-    """The most starts `train` takes at once."""
     threads: bool
     """Whether several of its kind may train side by side in one process, a thread and an object
     each."""
@@ -188,8 +185,8 @@ class Trainer(Protocol):
         """The weights a seed begins with."""
         ...
 
-    def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        """Train each start to its end."""
+    def train(self, start: Start) -> Outcome:
+        """Train a start to its end."""
         ...
 
     def close(self) -> None:

@@ -126,8 +126,8 @@ def equal(a, b) -> bool:
 
 
 def test_equal_starts_give_equal_outcomes_to_the_bit(trainer, ticket):
-    [first] = trainer.train([start(ticket)])
-    [second] = trainer.train([start(ticket)])
+    first = trainer.train(start(ticket))
+    second = trainer.train(start(ticket))
     assert equal(first.weights, second.weights)
     assert first.scores == second.scores
     assert first.curve == second.curve
@@ -135,27 +135,27 @@ def test_equal_starts_give_equal_outcomes_to_the_bit(trainer, ticket):
 
 def test_the_lowest_validation_loss_lies_where_the_curve_has_it(trainer, ticket):
     """The first of equals; a trainer that measures none has no such step."""
-    [outcome] = trainer.train([start(ticket)])
+    outcome = trainer.train(start(ticket))
     losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
     lowest = min(losses, key=lambda step: losses[step]) if losses else None
     assert outcome.scores.min_loss_step == lowest
 
 
 def test_another_data_seed_gives_another_outcome(trainer, ticket):
-    [first] = trainer.train([start(ticket)])
-    [second] = trainer.train([start(ticket, data_seed=8)])
+    first = trainer.train(start(ticket))
+    second = trainer.train(start(ticket, data_seed=8))
     assert not equal(first.weights, second.weights)
 
 
 def test_training_does_not_depend_on_the_global_random_state(trainer, ticket):
-    [first] = trainer.train([start(ticket)])
+    first = trainer.train(start(ticket))
     torch.manual_seed(99)
-    [second] = trainer.train([start(ticket)])
+    second = trainer.train(start(ticket))
     assert equal(first.weights, second.weights)
 
 
 def test_pruned_weights_end_at_zero_and_kept_ones_move(trainer, ticket):
-    [outcome] = trainer.train([start(ticket)])
+    outcome = trainer.train(start(ticket))
     assert outcome.revived == 0
     for name, mask in ticket.masks.items():
         trained, begun = outcome.weights[name], ticket.weights[name]
@@ -168,7 +168,7 @@ def test_pruned_weights_end_at_zero_and_kept_ones_move(trainer, ticket):
 
 def test_a_ticket_is_left_as_it_was(trainer, ticket):
     before = {name: tensor.clone() for name, tensor in ticket.weights.items()}
-    trainer.train([start(ticket)])
+    trainer.train(start(ticket))
     assert equal(before, ticket.weights)
 
 
@@ -178,34 +178,28 @@ def test_a_seed_fixes_the_initial_weights(trainer):
 
 
 def test_snapshots_are_the_weights_of_a_training_that_stopped_there(trainer, ticket):
-    [whole] = trainer.train([start(ticket, keep=(0, 20))])
-    [short] = trainer.train([start(ticket, end=20)])
+    whole = trainer.train(start(ticket, keep=(0, 20)))
+    short = trainer.train(start(ticket, end=20))
     assert equal(whole.snapshots[0], ticket.weights)
     assert equal(whole.snapshots[20], short.weights)
 
 
 def test_digests_prove_that_a_shorter_training_repeats_a_longer_one(trainer, ticket):
-    [whole] = trainer.train([start(ticket, keep=(0,))])
-    [again] = trainer.train([start(ticket, end=20, keep=(5,))])
-    [other] = trainer.train([start(ticket, end=20, keep=(5,), data_seed=8)])
+    whole = trainer.train(start(ticket, keep=(0,)))
+    again = trainer.train(start(ticket, end=20, keep=(5,)))
+    other = trainer.train(start(ticket, end=20, keep=(5,), data_seed=8))
     assert again.digests[20] == whole.digests[20]
     assert other.digests[20] != whole.digests[20]
 
 
 def test_a_clock_in_the_middle_trains_the_rest_of_the_schedule(trainer, ticket):
-    [outcome] = trainer.train([start(ticket, clock=30)])
+    outcome = trainer.train(start(ticket, clock=30))
     assert outcome.scores.steps == 20
     assert {point.step for point in outcome.curve} == {40, 50}
 
 
-def test_a_trainer_takes_at_most_its_capacity_and_keeps_the_order(trainer, ticket):
-    starts = [start(ticket, data_seed=seed) for seed in range(trainer.capacity)]
-    outcomes = trainer.train(starts)
-    assert len(outcomes) == len(starts)
-
-
 def test_parameter_names_are_those_of_the_initial_weights(trainer, ticket):
-    [outcome] = trainer.train([start(ticket)])
+    outcome = trainer.train(start(ticket))
     assert list(outcome.weights) == list(trainer.initial(0))
     assert set(trainer.prunable(biases=False).names) <= set(outcome.weights)
     assert set(trainer.positions()) >= set(trainer.prunable(biases=True).names)
@@ -218,8 +212,8 @@ ANY = -1e9
 def test_a_rule_changes_nothing_in_a_training_that_goes_on_to_its_full_length(
     trainer, stopping, ticket
 ):
-    [plain] = trainer.train([start(ticket, keep=(0, 20))])
-    [outcome] = stopping("target", threshold=ANY).train([start(ticket, keep=(0, 20))])
+    plain = trainer.train(start(ticket, keep=(0, 20)))
+    outcome = stopping("target", threshold=ANY).train(start(ticket, keep=(0, 20)))
     assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("target", 10)
     assert equal(outcome.weights, plain.weights)
     assert all(equal(outcome.snapshots[step], plain.snapshots[step]) for step in (0, 20))
@@ -234,8 +228,8 @@ def test_a_rule_changes_nothing_in_a_training_that_goes_on_to_its_full_length(
 
 
 def test_the_stopped_weights_are_those_of_a_training_that_ended_there(trainer, stopping, ticket):
-    [outcome] = stopping("solved", threshold=ANY, hold=2).train([start(ticket)])
-    [short] = trainer.train([start(ticket, end=20)])
+    outcome = stopping("solved", threshold=ANY, hold=2).train(start(ticket))
+    short = trainer.train(start(ticket, end=20))
     assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("solved", 20)
     assert equal(outcome.stopped, short.weights)
     assert not equal(outcome.stopped, outcome.weights)
@@ -244,8 +238,8 @@ def test_the_stopped_weights_are_those_of_a_training_that_ended_there(trainer, s
 
 def test_evaluated_at_the_stop_a_training_ends_there(trainer, stopping, ticket):
     rule = {"threshold": ANY, "hold": 2, "evaluate": "at-stop"}
-    [outcome] = stopping("solved", **rule).train([start(ticket, clock=10)])
-    [short] = trainer.train([start(ticket, clock=10, end=30)])
+    outcome = stopping("solved", **rule).train(start(ticket, clock=10))
+    short = trainer.train(start(ticket, clock=10, end=30))
     assert outcome.scores.steps == short.scores.steps == 20
     assert equal(outcome.weights, short.weights)
     assert equal(outcome.stopped, short.weights)
@@ -255,9 +249,9 @@ def test_evaluated_at_the_stop_a_training_ends_there(trainer, stopping, ticket):
 
 
 def test_a_rule_that_is_never_met_stops_nothing(trainer, stopping, ticket):
-    [plain] = trainer.train([start(ticket)])
+    plain = trainer.train(start(ticket))
     trainer = stopping("target", threshold=1e9, evaluate="at-stop")
-    [outcome] = trainer.train([start(ticket)])
+    outcome = trainer.train(start(ticket))
     assert outcome.stopped is None
     assert outcome.scores == plain.scores
     assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("length", None)
@@ -265,9 +259,9 @@ def test_a_rule_that_is_never_met_stops_nothing(trainer, stopping, ticket):
 
 
 def test_where_no_ticket_is_searched_for_no_rule_stops_anything(trainer, stopping, ticket):
-    [plain] = trainer.train([start(ticket)])
+    plain = trainer.train(start(ticket))
     trainer = stopping("target", threshold=ANY, evaluate="at-stop")
-    [outcome] = trainer.train([start(ticket, searching=False)])
+    outcome = trainer.train(start(ticket, searching=False))
     assert outcome.stopped is None
     assert outcome.scores == plain.scores
     assert equal(outcome.weights, plain.weights)
@@ -283,17 +277,17 @@ def test_masks_are_drawn_from_the_weights_of_the_moment_until_they_settle(
         looked_at.append({name: tensor.clone() for name, tensor in weights.items()})
         return ticket.masks
 
-    [outcome] = stopping("mask-distance", window=3, evaluate=evaluate).train(
-        [start(ticket, next_masks=next_masks)]
+    outcome = stopping("mask-distance", window=3, evaluate=evaluate).train(
+        start(ticket, next_masks=next_masks)
     )
     assert len(looked_at) == 3, "equal masks settle as soon as the window is full"
     stop_step = outcome.scores.stop_step
     assert outcome.scores.stopped_by == "mask-distance"
     assert 0 < stop_step < 50
-    [short] = trainer.train([start(ticket, end=stop_step)])
+    short = trainer.train(start(ticket, end=stop_step))
     assert equal(outcome.stopped, short.weights)
     assert equal(outcome.stopped, looked_at[-1])
-    [whole] = trainer.train([start(ticket)]) if evaluate == "full" else [short]
+    whole = trainer.train(start(ticket)) if evaluate == "full" else short
     assert equal(outcome.weights, whole.weights)
     assert outcome.curve == whole.curve
     assert outcome.scores.score == whole.scores.score

@@ -157,11 +157,6 @@ def dense(trainer: RLlibDQN, **fields: Any) -> Start:
     return start(trainer, ticket=ticket(trainer, every), data_seed=9, **fields)
 
 
-def trained(trainer: RLlibDQN, start: Start) -> Outcome:
-    [outcome] = trainer.train([start])
-    return outcome
-
-
 def assert_same_outcome(a: Outcome, b: Outcome) -> None:
     assert digest(a.weights) == digest(b.weights)
     assert a.scores == b.scores
@@ -213,7 +208,7 @@ def assert_pruned_everywhere(algorithm: TicketDQN, masks: Masks) -> None:
 def test_pruned_weights_are_zero_in_every_network_of_every_process(trainers, place):
     """At the first action and after the training, even where a dense network was there before."""
     trainer = trainers(*PLACES[place])
-    trained(trainer, dense(trainer, end=16))
+    trainer.train(dense(trainer, end=16))
     pruned = start(trainer)
     masks = pruned.ticket.masks
 
@@ -221,7 +216,7 @@ def test_pruned_weights_are_zero_in_every_network_of_every_process(trainers, pla
     trainer.algorithm.refresh()
     assert_pruned_everywhere(trainer.algorithm, masks)
 
-    outcome = trained(trainer, pruned)
+    outcome = trainer.train(pruned)
     assert outcome.revived == 0
     assert_pruned_everywhere(trainer.algorithm, masks)
     assert_nothing_where_pruned(outcome.weights, masks)
@@ -240,7 +235,7 @@ def test_pruned_weights_are_zero_after_every_update_and_at_every_action(
     trainers, variant, monkeypatch
 ):
     trainer = trainers(*VARIANTS[variant])
-    trained(trainer, dense(trainer, end=16))
+    trainer.train(dense(trainer, end=16))
     pruned = start(trainer)
     masks = pruned.ticket.masks
     acted: list[Weights] = []
@@ -259,7 +254,7 @@ def test_pruned_weights_are_zero_after_every_update_and_at_every_action(
 
     monkeypatch.setattr(TransitionRunner, "act", act)
     monkeypatch.setattr(TicketLearner, "apply_gradients", apply_gradients)
-    trained(trainer, pruned)
+    trainer.train(pruned)
     assert updates == list(range(LENGTH))
     assert len(acted) >= (LENGTH / 8 - 1) * 4
     for weights in acted:
@@ -270,9 +265,9 @@ def test_without_the_guard_weights_come_back_and_are_counted(trainers, monkeypat
     """Or a count of 0 would tell nothing."""
     trainer = trainers()
     monkeypatch.setattr(Guard, "mask_gradients", lambda guard: None)
-    assert trained(trainer, start(trainer)).revived > 0, "seen before the weights are masked"
+    assert trainer.train(start(trainer)).revived > 0, "seen before the weights are masked"
     monkeypatch.setattr(Guard, "mask_weights", lambda guard: None)
-    outcome = trained(trainer, start(trainer))
+    outcome = trainer.train(start(trainer))
     masks = start(trainer).ticket.masks
     assert outcome.revived > 0
     assert any((outcome.weights[name][~mask] != 0).any() for name, mask in masks.items())
@@ -312,7 +307,7 @@ def test_a_runner_that_acts_with_other_weights_is_found_out(fresh, monkeypatch):
     trainer = fresh()
     monkeypatch.setattr(TicketDQN, "refresh", lambda algorithm: None)
     with pytest.raises(TrainingError, match="an env runner holds other weights than those"):
-        trained(trainer, start(trainer))
+        trainer.train(start(trainer))
 
 
 # An update, by hand
@@ -580,7 +575,7 @@ def parameters(learner) -> list[tuple[str, Tensor]]:
 
 def test_where_experience_and_updates_are_made_changes_no_bit(trainers):
     here, runner, learner = (
-        trained(trainer, start(trainer, keep=(0, 16)))
+        trainer.train(start(trainer, keep=(0, 16)))
         for trainer in (trainers(*PLACES[f"{r}-runners-{n}-learners"]) for r, n in PROCESSES[:3])
     )
     assert_same_outcome(here, runner)
@@ -590,19 +585,19 @@ def test_where_experience_and_updates_are_made_changes_no_bit(trainers):
 @pytest.mark.parametrize("place", ["plain", "0-runners-0-learners", "2-runners-2-learners"])
 def test_a_round_leaves_nothing_to_the_next(trainers, place):
     trainer = trainers(*PLACES[place])
-    first = trained(trainer, start(trainer, keep=(0,)))
-    assert_same_outcome(first, trained(trainer, start(trainer, keep=(0,))))
-    trained(trainer, dense(trainer))
-    trained(trainer, start(trainer, clock=40, data_seed=3))
-    assert_same_outcome(first, trained(trainer, start(trainer, keep=(0,))))
-    assert first.digests != trained(trainer, start(trainer, keep=(0,), data_seed=8)).digests
+    first = trainer.train(start(trainer, keep=(0,)))
+    assert_same_outcome(first, trainer.train(start(trainer, keep=(0,))))
+    trainer.train(dense(trainer))
+    trainer.train(start(trainer, clock=40, data_seed=3))
+    assert_same_outcome(first, trainer.train(start(trainer, keep=(0,))))
+    assert first.digests != trainer.train(start(trainer, keep=(0,), data_seed=8)).digests
 
 
 def test_a_new_trainer_gives_what_a_used_one_gives(trainers, fresh):
     trainer, other = trainers(*RICH), fresh(*RICH)
-    trained(trainer, dense(trainer))
+    trainer.train(dense(trainer))
     assert_same_outcome(
-        trained(trainer, start(trainer, keep=(0,))), trained(other, start(other, keep=(0,)))
+        trainer.train(start(trainer, keep=(0,))), other.train(start(other, keep=(0,)))
     )
 
 
@@ -613,7 +608,7 @@ def test_no_global_random_state_matters(trainers):
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        outcomes.append(trained(trainer, start(trainer, keep=(0,))))
+        outcomes.append(trainer.train(start(trainer, keep=(0,))))
     assert_same_outcome(*outcomes)
 
 
@@ -825,7 +820,7 @@ def test_a_round_leaves_the_round_after_what_it_is_to_keep(trainers, fresh):
     """Priorities too, which belong to their transitions; and it trains as if it left nothing."""
     kept = ("optimizer=kept", "replay=kept", "learning_starts=skipped")
     trainer = fresh(*VARIANTS["prioritised"], *(f"reset.{change}" for change in kept))
-    outcome = trained(trainer, dense(trainer))
+    outcome = trainer.train(dense(trainer))
     replay, moments = trainer.algorithm.replay, trainer.algorithm.moments()
     after = Previous(weights=outcome.weights, carried=outcome.carried)
     trainer.begin(dense(trainer, previous=after))
@@ -835,7 +830,7 @@ def test_a_round_leaves_the_round_after_what_it_is_to_keep(trainers, fresh):
     assert digest(trainer.algorithm.moments()) == digest(moments)
 
     plain = trainers(*VARIANTS["prioritised"])
-    left = trained(plain, dense(plain))
+    left = plain.train(dense(plain))
     assert left.carried == {}
     assert digest(left.weights) == digest(outcome.weights)
 
@@ -880,7 +875,7 @@ def test_rollouts_too_short_for_a_whole_transition_are_trained_through(fresh, ch
         "trainer.env=tests.games:ladder", change, "trainer.envs=1", "trainer.n_step=4",
         "trainer.rollout=1", "trainer.updates=1", "trainer.learning_starts=30",
     )  # fmt: skip
-    outcome = trained(trainer, start(trainer))
+    outcome = trainer.train(start(trainer))
     assert outcome.scores.env_steps == 30 + LENGTH
     assert all(tensor.isfinite().all() for tensor in outcome.weights.values())
     assert trainer.algorithm.replay.size == 30 + LENGTH - 3, "but those of an episode under way"
@@ -911,7 +906,7 @@ def test_the_schedules_shrink_with_the_round(trainers, monkeypatch):
 
     monkeypatch.setattr(TicketLearner, "learn", learn)
     monkeypatch.setattr(TransitionRunner, "collect", collect)
-    outcome = trained(trainer, start(trainer, end=32, length=32))
+    outcome = trainer.train(start(trainer, end=32, length=32))
     assert outcome.scores.steps == 32
     assert seen["lrs"] == pytest.approx([0.01 * (1 - 0.5 * step / 32) for step in range(32)])
     random_play, rest = seen["epsilons"][:16], seen["epsilons"][16:]
@@ -921,27 +916,27 @@ def test_the_schedules_shrink_with_the_round(trainers, monkeypatch):
 
 def test_a_clock_in_the_middle_trains_what_is_left(trainers):
     trainer = trainers()
-    outcome = trained(trainer, start(trainer, clock=21, keep=(21, 37)))
+    outcome = trainer.train(start(trainer, clock=21, keep=(21, 37)))
     assert outcome.scores.steps == LENGTH - 21
     assert outcome.scores.env_steps == 64 + math.ceil((LENGTH - 21) / 8) * 16
     assert [p.step for p in outcome.curve if p.split == "eval"] == [32, 48, 64]
     assert set(outcome.digests) == {32, 48, 64}
     assert digest(outcome.snapshots[21]) == digest(start(trainer).ticket.weights)
     assert digest(outcome.snapshots[37]) == digest(
-        trained(trainer, start(trainer, clock=21, end=37)).weights
+        trainer.train(start(trainer, clock=21, end=37)).weights
     )
 
 
 def test_fine_tuning_goes_on_past_the_end(trainers):
     trainer = trainers()
-    outcome = trained(trainer, start(trainer, clock=LENGTH, end=LENGTH + 24))
+    outcome = trainer.train(start(trainer, clock=LENGTH, end=LENGTH + 24))
     assert outcome.scores.steps == 24
     assert [p.step for p in outcome.curve if p.split == "eval"] == [80, 88]
 
 
 def test_scores_are_made_of_the_measurements(trainers):
     trainer = trainers()
-    outcome = trained(trainer, start(trainer))
+    outcome = trainer.train(start(trainer))
     values = [p.value for p in outcome.curve if p.split == "eval"]
     losses = [p.value for p in outcome.curve if (p.split, p.metric) == ("train", "loss")]
     scores = outcome.scores
@@ -970,9 +965,9 @@ def test_masks_are_looked_at_at_target_syncs_alone(trainers, evaluate):
         given.append(weights)
         return masks
 
-    outcome = trained(trainer, start(trainer, next_masks=next_masks, keep=(0,)))
+    outcome = trainer.train(start(trainer, next_masks=next_masks, keep=(0,)))
     trainer.study = parse_sweep(SWEEP, overrides=SYNCS)
-    shorter = [trained(trainer, start(trainer, end=end, keep=(0,))) for end in (10, 20, 30)]
+    shorter = [trainer.train(start(trainer, end=end, keep=(0,))) for end in (10, 20, 30)]
     assert [digest(weights) for weights in given] == [digest(o.weights) for o in shorter]
     assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("mask-distance", 30)
     assert outcome.stopped is not None
@@ -981,7 +976,7 @@ def test_masks_are_looked_at_at_target_syncs_alone(trainers, evaluate):
     measured = [p.step for p in outcome.curve if p.split == "eval"]
     if evaluate == "full":
         assert measured == [16, 32, 48, 64]
-        whole = trained(trainer, start(trainer, keep=(0,)))
+        whole = trainer.train(start(trainer, keep=(0,)))
         assert digest(outcome.weights) == digest(whole.weights)
         assert outcome.curve == whole.curve
         assert outcome.digests == whole.digests
@@ -1002,7 +997,7 @@ def test_an_environment_that_fails_is_named_and_the_trainer_is_of_use_again(fres
         "eval.every=64it", f"trainer.runners={runners}",
     )  # fmt: skip
     with pytest.raises(TrainingError) as caught:
-        trained(trainer, start(trainer))
+        trainer.train(start(trainer))
     assert str(caught.value).splitlines()[0] == (
         "the environment tests.games:ladder failed at its step 23: ValueError: a rung broke"
     )
@@ -1012,7 +1007,7 @@ def test_an_environment_that_fails_is_named_and_the_trainer_is_of_use_again(fres
     else:
         assert isinstance(caught.value.__cause__, ValueError)
         # 16 steps of each lane come before the first update, and two rollouts of 3 after it.
-        assert trained(trainer, start(trainer, end=8)).scores.steps == 8
+        assert trainer.train(start(trainer, end=8)).scores.steps == 8
 
 
 def test_a_process_that_fails_is_never_trained_without(trainers):
@@ -1032,14 +1027,14 @@ def test_a_process_that_fails_is_never_trained_without(trainers):
 def test_a_diverged_training_says_what_to_lower(fresh):
     trainer = fresh("trainer.lr=1.0e+30")
     with pytest.raises(TrainingError, match=r"the training loss became \w+ by step 16: lower"):
-        trained(trainer, start(trainer))
+        trainer.train(start(trainer))
 
 
 def test_an_algorithm_makes_no_folder(fresh, tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(home))
     trainer = fresh()
-    trained(trainer, start(trainer, end=8))
+    trainer.train(start(trainer, end=8))
     trainer.close()
     assert not home.exists()
 
@@ -1047,11 +1042,11 @@ def test_an_algorithm_makes_no_folder(fresh, tmp_path, monkeypatch):
 def test_memory_stays_flat_over_rounds(trainers):
     trainer = trainers(*RICH)
     for _ in range(5):
-        trained(trainer, start(trainer, end=16))
+        trainer.train(start(trainer, end=16))
     gc.collect()
     before = resident()
     for _ in range(20):
-        trained(trainer, start(trainer, end=16))
+        trainer.train(start(trainer, end=16))
     gc.collect()
     assert resident() - before < 40 * 2**20
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from raylottery.lineage import batches
 from raylottery.spec import CONTROLS, lineages
 from raylottery.tickets import afresh, chance, own_draw
 from tests.unit.spec.samples import study
@@ -37,13 +36,3 @@ def test_draws_prune_the_parent_alike_unless_each_has_its_own(rounds):
     """Random scores prune the lineage's ticket, whatever is drawn from it then."""
     for round in rounds:
         assert bool(own_draw(round)) == (round.lineage_mode == "own" and round.draw > 0)
-
-
-def test_what_needs_a_trainer_of_its_own_comes_after_the_others_and_alone(rounds):
-    first = [r for r in rounds if r.seed == 0 and r.index == 1][: 2 * len(CONTROLS)]
-    found = list(batches(first, 8))
-    assert sorted(len(batch) for batch in found) == [1, 1, 4, 8, 8]
-    assert [r.is_narrowed for batch in found[-2:] for r in batch] == [True, True]
-    assert [r for batch in found for r in batch if not r.is_narrowed] == [
-        r for r in first if not r.is_narrowed
-    ]

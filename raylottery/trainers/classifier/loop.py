@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 import torch._dynamo  # an optimizer's first step would import it: better here than in a round
@@ -57,11 +57,11 @@ class Classifier(SoloClassifier):
         on_gpu = self.torch_device.type == "cuda"
         return torch.compile(self.net, mode="reduce-overhead" if on_gpu else "default")
 
-    def train(self, starts: Sequence[Start]) -> list[Outcome]:
+    def train(self, start: Start) -> Outcome:
         devices = [self.torch_device] if self.torch_device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices=devices):
-                return [self.round(start) for start in starts]
+                return super().train(start)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"the memory of {self.device} is full: lower trainer.batch_size (now "

@@ -69,8 +69,6 @@ class Learner(Protocol):
 class SoloClassifier(ABC):
     """A solo trainer of the specification's network on its data set."""
 
-    capacity = 1
-
     def __init__(self, study: Sweep, device: torch.device):
         spec = study.trainer
         assert isinstance(spec, ClassifierTrainer)
@@ -81,9 +79,6 @@ class SoloClassifier(ABC):
         self.aside_every = spec.steps(study.checkpoint) if study.checkpoint else None
         self.stop = study.stop
         self.supermask = study.eval.supermask
-
-    @abstractmethod
-    def train(self, starts: Sequence[Start]) -> list[Outcome]: ...
 
     @abstractmethod
     def close(self) -> None: ...
@@ -117,7 +112,7 @@ class SoloClassifier(ABC):
         with seeded(derive_seed("weights", seed)):
             return copied(nets.build(self.spec))
 
-    def round(self, start: Start) -> Outcome:
+    def train(self, start: Start) -> Outcome:
         """Train a start to its end."""
         self.make_ready()
         begun = time.perf_counter()

@@ -29,6 +29,7 @@ from gymnasium.wrappers import (
 from raylottery.errors import UsageError, did_you_mean
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.problems import shown
+from raylottery.trainers.dqn.nuisance import widened
 
 
 SCREENS = {"atari": (84, 84), "yu2020": (40, 52)}
@@ -54,7 +55,8 @@ _spaces: dict[str, EnvSpaces] = {}
 
 def spaces(spec: DQNTrainer) -> EnvSpaces:
     """What the specification's environment shows, found by making one."""
-    key = spec.model_dump_json(include={"engine", "env", "env_args", "preprocess", "model"})
+    read = {"engine", "env", "env_args", "preprocess", "nuisance", "model"}
+    key = spec.model_dump_json(include=read)
     if key not in _spaces:
         env = make(spec)
         seen, actions = env.observation_space, env.action_space
@@ -68,7 +70,7 @@ def spaces(spec: DQNTrainer) -> EnvSpaces:
 def make(spec: DQNTrainer, *, render: str | None = None) -> gymnasium.Env:
     """One environment of the specification; refused, with the mend, if a DQN cannot play it."""
     env = _called(spec, render) if ":" in spec.env else _registered(spec, render)
-    return _shown(_chosen(_preprocessed(env, spec), spec), spec)
+    return widened(_shown(_chosen(_preprocessed(env, spec), spec), spec), spec)
 
 
 def _registered(spec: DQNTrainer, render: str | None) -> gymnasium.Env:

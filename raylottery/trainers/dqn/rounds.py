@@ -77,8 +77,6 @@ class Agent(Protocol):
 class AgentTrainer(ABC):
     """A solo trainer of the specification's agent in its environment."""
 
-    capacity = 1
-
     def __init__(self, study: Sweep, device: str):
         assert isinstance(study.trainer, DQNTrainer)
         self.study = study
@@ -130,7 +128,7 @@ class AgentTrainer(ABC):
             Schedule(spec, reset, start),
         )
 
-    def round(self, start: Start) -> Outcome:
+    def train(self, start: Start) -> Outcome:
         """Train a start to its end."""
         agent = self.agent  # a worker's first takes a while, which is no training
         begun = time.perf_counter()

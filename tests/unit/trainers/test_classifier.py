@@ -76,7 +76,7 @@ def test_mnist1d_is_the_published_data_set_split_3500_500_1000():
 
 def test_the_score_is_the_test_accuracy_of_the_last_weights():
     trainer = make_trainer(study(), gpu=False)
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     net = nets.build(study().trainer)
     net.load_state_dict(dict(outcome.weights))
     test = data.load(study().trainer, "cpu").test
@@ -114,7 +114,7 @@ def test_the_test_set_is_read_at_the_end_alone_once_for_each_of_the_weights_that
     last weights are measured on it, and those of the lowest validation loss if they are others."""
     trainer = classifier(study())
     read = told(monkeypatch, trainer, losses)
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     assert read == ["valid"] * 5 + ["train"] + ["test"] * tested
     assert outcome.scores.min_loss_step == lowest
     assert outcome.scores.score == 0.07, "what the first reading of the test set gave"
@@ -124,7 +124,7 @@ def test_the_test_set_is_read_at_the_end_alone_once_for_each_of_the_weights_that
 def test_the_lowest_loss_is_looked_for_from_the_clock_on(monkeypatch):
     trainer = classifier(study())
     told(monkeypatch, trainer, (0.3, 0.2, 0.4), (0.5,) * 3)
-    [outcome] = trainer.train([dense(trainer, clock=20)])
+    outcome = trainer.train(dense(trainer, clock=20))
     assert outcome.scores.min_loss_step == 40
     assert outcome.scores.steps == 30
 
@@ -134,7 +134,7 @@ def test_patience_ends_a_search_by_the_validation_loss(monkeypatch):
     trainer = classifier(study().model_copy(update={"stop": Stop(rule="patience", patience=2)}))
     losses = (0.5, 0.3, 0.4, 0.3, 0.1)
     read = told(monkeypatch, trainer, losses, (0.1, 0.2, 0.3, 0.4, 0.5))
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("patience", 40)
     assert outcome.scores.min_loss_step == 50
     assert read[-2:] == ["test", "test"], "the weights at the stop are no longer the last"
@@ -144,7 +144,7 @@ def test_patience_ends_a_search_by_the_validation_loss(monkeypatch):
 def test_a_falling_accuracy_is_nothing_to_patience(monkeypatch):
     trainer = classifier(study().model_copy(update={"stop": Stop(rule="patience", patience=1)}))
     told(monkeypatch, trainer, (0.5, 0.4, 0.3, 0.2, 0.1), (0.5, 0.4, 0.3, 0.2, 0.1))
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     assert (outcome.scores.stopped_by, outcome.stopped) == ("length", None)
 
 
@@ -179,7 +179,7 @@ def halved(trainer, **changes) -> Start:
 def test_a_ticket_with_nothing_left_to_train_is_measured_as_it_is(asked):
     trainer = classifier(asked)
     begun = halved(trainer)
-    [outcome] = trainer.train([begun])
+    outcome = trainer.train(begun)
     assert outcome.scores.steps == outcome.revived == 0
     assert list(outcome.weights) == list(begun.ticket.weights)
     for name, weight in outcome.weights.items():
@@ -205,7 +205,7 @@ def test_no_rule_stops_a_ticket_that_is_not_trained(rule):
     fields = {"threshold": 0.0} if rule == "target" else {"patience": 1}
     stop = Stop.model_validate({"rule": rule, **fields, "evaluate": "at-stop"})
     trainer = classifier(study().model_copy(update={"stop": stop}))
-    [outcome] = trainer.train([halved(trainer)])
+    outcome = trainer.train(halved(trainer))
     assert (outcome.scores.stopped_by, outcome.scores.stop_step) == ("length", None)
     assert outcome.stopped is None
 
@@ -225,7 +225,7 @@ def test_a_stop_rule_goes_by_validation_and_the_test_set_is_still_read_at_the_en
         return (1.0, next(valid) if split is dataset.valid else 1.0)
 
     monkeypatch.setattr(trainer, "measure", measured)
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     assert outcome.scores.stop_step == 40
     assert read == ["valid"] * (5 if evaluate == "full" else 4) + ["other"] * 3
 
@@ -240,10 +240,10 @@ def test_a_mask_may_settle_at_the_end_of_an_epoch_alone():
 
     trainer = stopping(rule="mask-difference", evaluate="at-stop")
     begun = dense(trainer, clock=20, end=120, next_masks=next_masks)
-    [outcome] = trainer.train([begun])
+    outcome = trainer.train(begun)
     assert len(looked_at) == 2, "at steps 35 and 70"
     assert outcome.scores.stop_step == 70
-    [outcome] = trainer.train([dense(trainer, clock=40, end=120, next_masks=next_masks)])
+    outcome = trainer.train(dense(trainer, clock=40, end=120, next_masks=next_masks))
     assert outcome.scores.stop_step == 105
     assert outcome.curve[-1].step == 105, "no multiple of 10, but the training's end"
 
@@ -254,17 +254,17 @@ def test_pruned_weights_are_looked_for_where_a_mask_ends_the_training(monkeypatc
     monkeypatch.setattr(loop.Guard, "revived", lambda guard: counted.append(1) or 0)
     trainer = stopping(rule="mask-difference", evaluate="at-stop")
     masks = dense(trainer).ticket.masks
-    trainer.train([dense(trainer, clock=69, end=200, next_masks=lambda weights: masks)])
+    trainer.train(dense(trainer, clock=69, end=200, next_masks=lambda weights: masks))
     assert len(counted) == 5, "steps 70, 80, 90, 100 and 105"
 
 
 def test_score_at_stop_belongs_to_the_lowest_validation_loss():
     """With a learning rate that overshoots, the last weights are not the best ones."""
     trainer = make_trainer(study(lr=0.3), gpu=False)
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
     best = min(losses, key=lambda step: losses[step])
-    [until_best] = trainer.train([dense(trainer, end=best)])
+    until_best = trainer.train(dense(trainer, end=best))
     assert best < 50, "or nothing is shown here"
     assert outcome.scores.min_loss_step == best
     assert outcome.scores.score_at_stop == until_best.scores.score
@@ -272,7 +272,7 @@ def test_score_at_stop_belongs_to_the_lowest_validation_loss():
 
 def test_the_curves_summaries():
     trainer = make_trainer(study(), gpu=False)
-    [outcome] = trainer.train([dense(trainer)])
+    outcome = trainer.train(dense(trainer))
     valid = [p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "accuracy")]
     assert len(valid) == 5
     assert outcome.scores.score_best == max(valid)
@@ -295,7 +295,7 @@ def test_batches_cover_an_epoch_once_and_continue_from_any_step():
 def test_a_loss_that_is_no_number_ends_the_training_with_the_mend():
     trainer = make_trainer(study(optimizer="sgd", lr=1e20), gpu=False)
     with pytest.raises(TrainingError, match=r"loss became .*trainer\.lr"):
-        trainer.train([dense(trainer)])
+        trainer.train(dense(trainer))
 
 
 def test_smoothed_labels_are_what_is_trained_on_and_the_validation_loss_is_plain():
@@ -306,7 +306,7 @@ def test_smoothed_labels_are_what_is_trained_on_and_the_validation_loss_is_plain
     net.load_state_dict(dict(begun.ticket.weights))
     logs = net(x).log_softmax(dim=1)
     own, spread = -logs[torch.arange(len(y)), y].mean(), -logs.mean()
-    [outcome] = trainer.train([begun])
+    outcome = trainer.train(begun)
     assert outcome.scores.loss == pytest.approx((0.8 * own + 0.2 * spread).item(), rel=1e-5)
     net.load_state_dict(dict(outcome.weights))
     valid = trainer.dataset.valid
@@ -324,7 +324,7 @@ def test_norms_and_biases_decay_unless_they_are_left_out(decay_all):
         classifier(study(**norms, weight_decay=decay, decay_all=decay_all)) for decay in (0.5, 0.0)
     )
     begun = dense(plain, end=1)
-    [with_decay], [without] = decayed.train([begun]), plain.train([begun])
+    with_decay, without = decayed.train(begun), plain.train(begun)
     for name, _ in plain.net.named_parameters():
         weight = begun.ticket.weights[name]
         decays = decay_all == "true" or weight.ndim > 1
@@ -336,8 +336,8 @@ def test_norms_and_biases_decay_unless_they_are_left_out(decay_all):
 def test_bf16_trains_float32_weights_and_repeats_itself():
     trainer = make_trainer(study(precision="bf16"), gpu=False)
     full = make_trainer(study(), gpu=False)
-    [first], [second] = trainer.train([dense(trainer)]), trainer.train([dense(trainer)])
-    [exact] = full.train([dense(full)])
+    first, second = trainer.train(dense(trainer)), trainer.train(dense(trainer))
+    exact = full.train(dense(full))
     assert {tensor.dtype for tensor in first.weights.values()} == {torch.float32}
     assert first.digests == second.digests
     assert first.curve == second.curve
@@ -389,7 +389,7 @@ def test_the_rate_of_the_schedule_is_what_moves_the_weights():
         make_trainer(study(**fields), gpu=False) for fields in (drops, {"optimizer": "sgd"})
     )
     begun = dense(plain, clock=15, end=16)
-    [dropped], [constant] = trainer.train([begun]), plain.train([begun])
+    dropped, constant = trainer.train(begun), plain.train(begun)
     for name, weight in begun.ticket.weights.items():
         moved = constant.weights[name] - weight
         torch.testing.assert_close(dropped.weights[name] - weight, moved / 10, atol=1e-7, rtol=0)
@@ -434,10 +434,10 @@ def test_a_clock_in_the_middle_goes_on_as_the_whole_training_did(net):
               "warmup": "3it", "augment": "flip-crop-cutout"}  # fmt: skip
     trainer = classifier(images(**fields))
     begun = dense(trainer, end=14)
-    [whole] = trainer.train([replace(begun, keep=(5,))])
+    whole = trainer.train(replace(begun, keep=(5,)))
     middle = {name: tensor.contiguous() for name, tensor in whole.snapshots[5].items()}
     ticket = replace(begun.ticket, weights=middle)
-    [rest] = trainer.train([replace(begun, ticket=ticket, clock=5)])
+    rest = trainer.train(replace(begun, ticket=ticket, clock=5))
     assert list(rest.weights) == list(whole.weights)
     for name, weight in rest.weights.items():
         assert torch.equal(weight, whole.weights[name]), name
@@ -452,17 +452,17 @@ def test_dropout_depends_on_the_seed_and_the_step_alone():
     rarely = Eval(every=Extent.parse("12it"))
     seldom = make_trainer(images(**drops).model_copy(update={"eval": rarely}), gpu=False)
     state = torch.random.get_rng_state()
-    [first] = often.train([dense(often, end=12)])
+    first = often.train(dense(often, end=12))
     assert torch.equal(torch.random.get_rng_state(), state), "the user's draws go on as they were"
     torch.manual_seed(5)
-    [second] = seldom.train([dense(seldom, end=12)])
+    second = seldom.train(dense(seldom, end=12))
     for name, weight in first.weights.items():
         assert torch.equal(weight, second.weights[name]), name
 
 
 def test_a_network_that_is_made_for_evaluation_is_trained_all_the_same():
     trainer = make_trainer(images(model="tests.networks:normed_for_evaluation"), gpu=False)
-    [outcome] = trainer.train([dense(trainer, end=1)])
+    outcome = trainer.train(dense(trainer, end=1))
     assert outcome.weights["1.num_batches_tracked"] == 1
 
 
@@ -475,7 +475,7 @@ def test_a_full_gpu_names_what_fills_it_and_the_mend(monkeypatch):
 
     monkeypatch.setattr(loop.Learner, "update", update)
     with pytest.raises(TrainingError) as caught:
-        trainer.train([dense(trainer)])
+        trainer.train(dense(trainer))
     assert str(caught.value) == (
         "the memory of cpu is full: lower trainer.batch_size (now 100), or raise resources.gpus "
         "(now 0.25) so that fewer trials share a GPU"

@@ -160,7 +160,7 @@ def test_both_engines_learn_equally_well(density):
             start(trainer, density, seed=seed, data_seed=seed, end=700, length=700)
             for seed in range(3)
         ]
-        scores = [trainer.train([begun])[0].scores.score for begun in starts]
+        scores = [trainer.train(begun).scores.score for begun in starts]
         means.append(np.mean(scores))
     assert means[0] > 0.4, "or nothing was learnt"
     assert means[1] == pytest.approx(means[0], abs=0.04)
@@ -174,7 +174,7 @@ def test_both_engines_learn_equally_well(density):
 def test_what_is_pruned_is_plus_zero_and_the_rest_is_trained(density, rule):
     trainer = compiled(study(**RULES[rule]))
     begun = start(trainer, density, biases=True)
-    [outcome] = trainer.train([begun])
+    outcome = trainer.train(begun)
     assert outcome.revived == 0
     for name, mask in begun.ticket.masks.items():
         pruned = outcome.weights[name][~mask]
@@ -208,11 +208,11 @@ def same_bits(one: Outcome, other: Outcome) -> None:
 def test_equal_starts_have_equal_outcomes_whatever_was_trained_before(density):
     trainer, fresh = (compiled(study(momentum=0.9, optimizer="sgd")) for _ in range(2))
     begun = start(trainer, density, keep=(0, 70, LENGTH))
-    [first] = trainer.train([begun])
-    trainer.train([start(trainer, 0.5, data_seed=3)])
+    first = trainer.train(begun)
+    trainer.train(start(trainer, 0.5, data_seed=3))
     torch.manual_seed(4)
     for again in (trainer, fresh):
-        [second] = again.train([start(again, density, keep=(0, 70, LENGTH))])
+        second = again.train(start(again, density, keep=(0, 70, LENGTH)))
         same_bits(first, second)
     assert len(first.digests) == LENGTH // 10
     assert list(first.snapshots) == [0, 70, LENGTH]
@@ -222,7 +222,7 @@ def test_neighbours_on_other_threads_change_nothing():
     densities = (1.0, 0.5, 0.1, 0.05)
     sweep = study(model="mlp-100-50")
     alone = [
-        trainer.train([start(trainer, density)])[0]
+        trainer.train(start(trainer, density))
         for density in densities
         for trainer in [compiled(sweep)]
     ]
@@ -232,7 +232,7 @@ def test_neighbours_on_other_threads_change_nothing():
     def train(density: float) -> None:
         trainer = compiled(sweep)
         gate.wait()
-        [together[density]] = trainer.train([start(trainer, density)])
+        together[density] = trainer.train(start(trainer, density))
 
     threads = [threading.Thread(target=train, args=(density,)) for density in densities]
     for thread in threads:
@@ -287,7 +287,7 @@ def test_a_round_that_was_cut_off_ends_as_if_it_never_was(monkeypatch, rule, opt
     def begin(trainer: SoloClassifier, shelf: Shelf) -> Start:
         return start(trainer, 0.3, keep=(0, 33, 120), aside=shelf.aside, next_masks=next_masks)
 
-    [whole] = (trainer := compiled(sweep)).train([begin(trainer, Shelf())])
+    whole = (trainer := compiled(sweep)).train(begin(trainer, Shelf()))
     assert (whole.stopped is None) == (rule == "length")
     last = whole.scores.steps
 
@@ -304,10 +304,10 @@ def test_a_round_that_was_cut_off_ends_as_if_it_never_was(monkeypatch, rule, opt
     for limit in (35, 88, last - 1):
         cut, shelf = limit, Shelf()
         with pytest.raises(Cut):
-            (trainer := compiled(sweep)).train([begin(trainer, shelf)])
+            (trainer := compiled(sweep)).train(begin(trainer, shelf))
         limit = None
         made.clear()
-        [outcome] = (trainer := compiled(sweep)).train([begin(trainer, shelf)])
+        outcome = (trainer := compiled(sweep)).train(begin(trainer, shelf))
         same(outcome, whole)
         assert sum(made) < last - (cut // 25 - 1) * 25, "it began anew"
 
@@ -319,7 +319,7 @@ def test_a_round_that_was_cut_off_ends_as_if_it_never_was(monkeypatch, rule, opt
 def test_a_ticket_with_nothing_left_to_train_is_measured_as_it_is(density):
     theirs, ours = (trainer_of(study(engine)) for engine in ("torch", "compiled"))
     begun = start(theirs, density, clock=LENGTH)
-    [expected], [found] = theirs.train([begun]), ours.train([begun])
+    expected, found = theirs.train(begun), ours.train(begun)
     assert torch.equal(flat(found.weights), flat(begun.ticket.weights))
     assert found.scores == replace(
         expected.scores, loss=pytest.approx(expected.scores.loss, rel=1e-6)
@@ -332,10 +332,10 @@ def test_a_ticket_with_nothing_left_to_train_is_measured_as_it_is(density):
 def test_score_at_stop_belongs_to_the_lowest_validation_loss():
     """With a learning rate that overshoots, the last weights are not the best ones."""
     trainer = compiled(study(lr=0.3, model="mlp-16"))
-    [outcome] = trainer.train([start(trainer, end=50)])
+    outcome = trainer.train(start(trainer, end=50))
     losses = {p.step: p.value for p in outcome.curve if (p.split, p.metric) == ("valid", "loss")}
     best = min(losses, key=lambda step: losses[step])
-    [until_best] = trainer.train([start(trainer, end=best)])
+    until_best = trainer.train(start(trainer, end=best))
     assert best < 50, "or nothing is shown here"
     assert outcome.scores.min_loss_step == best
     assert outcome.scores.score_at_stop == until_best.scores.score
@@ -345,9 +345,9 @@ def test_a_clock_in_the_middle_goes_on_as_the_whole_training_did():
     """To the bit, where the optimizer keeps nothing; the rate is that of the schedule."""
     trainer = compiled(study(optimizer="sgd", schedule="cosine", warmup="3it", lr=0.1))
     begun = start(trainer, 0.4)
-    [whole] = trainer.train([replace(begun, keep=(55,))])
+    whole = trainer.train(replace(begun, keep=(55,)))
     ticket = replace(begun.ticket, weights=whole.snapshots[55])
-    [rest] = trainer.train([replace(begun, ticket=ticket, clock=55)])
+    rest = trainer.train(replace(begun, ticket=ticket, clock=55))
     assert torch.equal(flat(rest.weights), flat(whole.weights))
     assert not torch.equal(flat(rest.weights), flat(ticket.weights))
 
@@ -355,7 +355,7 @@ def test_a_clock_in_the_middle_goes_on_as_the_whole_training_did():
 def test_a_loss_that_is_no_number_ends_the_training_with_the_mend():
     trainer = compiled(study(optimizer="sgd", lr=1e20))
     with pytest.raises(TrainingError, match=r"between steps 0 and 10: lower trainer\.lr"):
-        trainer.train([start(trainer)])
+        trainer.train(start(trainer))
 
 
 def test_data_are_laid_out_once_for_all_that_use_them():

@@ -125,11 +125,11 @@ def cut_and_gone_on(sweep: Sweep, updates: int, **changes) -> tuple[Outcome, int
         cut_after(patch, updates)
         trainer = classifier(sweep)
         with pytest.raises(Cut):
-            trainer.train([begun(trainer, shelf, **changes)])
+            trainer.train(begun(trainer, shelf, **changes))
     with pytest.MonkeyPatch.context() as patch:
         made = cut_after(patch, 10**6)
         fresh = classifier(sweep)
-        [outcome] = fresh.train([begun(fresh, shelf, **changes)])
+        outcome = fresh.train(begun(fresh, shelf, **changes))
     return outcome, len(made)
 
 
@@ -139,7 +139,7 @@ def cut_and_gone_on(sweep: Sweep, updates: int, **changes) -> tuple[Outcome, int
 def test_a_round_that_was_cut_off_ends_as_if_it_never_was(kind, model, updates):
     sweep = study(model, None, **OPTIMIZERS[kind])
     whole = classifier(sweep)
-    [undisturbed] = whole.train([begun(whole, Shelf())])
+    undisturbed = whole.train(begun(whole, Shelf()))
     outcome, made = cut_and_gone_on(sweep, updates)
     same(outcome, undisturbed)
     assert made == END - updates // 5 * 5
@@ -167,7 +167,7 @@ def test_a_search_goes_on_with_all_that_its_rule_was_told(rule, updates):
         return Masks({name: weights[name] > 0 for name in names})
 
     whole = classifier(sweep)
-    [undisturbed] = whole.train([begun(whole, Shelf(), next_masks=next_masks)])
+    undisturbed = whole.train(begun(whole, Shelf(), next_masks=next_masks))
     assert undisturbed.stopped is not None
     if undisturbed.scores.steps > updates:
         outcome, _ = cut_and_gone_on(sweep, updates, next_masks=next_masks)
@@ -177,12 +177,12 @@ def test_a_search_goes_on_with_all_that_its_rule_was_told(rule, updates):
 def test_the_seconds_before_the_cut_count_and_so_does_what_was_revived():
     sweep = study()
     shelf, trainer = Shelf(), classifier(sweep)
-    trainer.train([begun(trainer, shelf)])
+    trainer.train(begun(trainer, shelf))
     sections, said = unpack(shelf.data or b"")
     rest = json.loads(bytes(sections["rest"]["json"].tolist()))
     changed = json.dumps(rest | {"seconds": 1000.0, "revived": 7}).encode()
     shelf.save({**sections, "rest": {"json": torch.tensor([*changed], dtype=torch.uint8)}}, said)
-    [outcome] = trainer.train([begun(trainer, shelf)])
+    outcome = trainer.train(begun(trainer, shelf))
     assert outcome.seconds > 1000
     assert outcome.revived == 7
 
@@ -190,7 +190,7 @@ def test_the_seconds_before_the_cut_count_and_so_does_what_was_revived():
 def test_without_a_checkpoint_nothing_is_put_aside():
     sweep = study().model_copy(update={"checkpoint": None})
     shelf, trainer = Shelf(), classifier(sweep)
-    trainer.train([begun(trainer, shelf)])
+    trainer.train(begun(trainer, shelf))
     assert shelf.data is None
     assert shelf.loads == 1, "another run may have put something aside"
 
@@ -199,7 +199,7 @@ def test_without_a_checkpoint_nothing_is_put_aside():
 def test_what_cannot_be_gone_on_from_is_left_alone_and_said(monkeypatch, caplog, why):
     sweep = study()
     shelf, trainer = Shelf(), classifier(sweep)
-    trainer.train([begun(trainer, shelf, keep=(0,))])
+    trainer.train(begun(trainer, shelf, keep=(0,)))
     wanted = (0,)
     if why == "another format":
         monkeypatch.setattr(progress, "FORMAT", "a later one")
@@ -207,7 +207,7 @@ def test_what_cannot_be_gone_on_from_is_left_alone_and_said(monkeypatch, caplog,
         wanted = (0, 3)  # a snapshot that the first training did not keep
     made = cut_after(monkeypatch, 10**6)
     with caplog.at_level(logging.INFO, "raylottery"):
-        [outcome] = trainer.train([begun(trainer, shelf, keep=wanted)])
+        outcome = trainer.train(begun(trainer, shelf, keep=wanted))
     assert len(made) == END
     assert "begins anew" in caplog.text
     assert set(outcome.snapshots) == set(wanted)

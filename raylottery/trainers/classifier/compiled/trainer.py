@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from raylottery.kernel.compiled import load
-from raylottery.trainers.base import Outcome, Start
+from raylottery.trainers.base import Start
 from raylottery.trainers.classifier.compiled.examples import Part, examples
 from raylottery.trainers.classifier.compiled.learner import Learner
 from raylottery.trainers.classifier.rounds import SoloClassifier
@@ -20,9 +20,6 @@ class CompiledClassifier(SoloClassifier):
     @functools.cached_property
     def parts(self) -> Mapping[str, Part]:
         return examples(self.spec)
-
-    def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        return [self.round(start) for start in starts]
 
     def close(self) -> None:
         pass  # it holds nothing but memory

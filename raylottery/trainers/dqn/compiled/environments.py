@@ -34,7 +34,7 @@ _LOCK = threading.Lock()
 def game(spec: DQNTrainer, seeds: Sequence[int]) -> tables.Game | None:
     """One environment in each lane, before its first episode; None where Python has to step it."""
     kind, limit = KINDS.get(spec.env), spec.env_args.get("max_episode_steps")
-    if kind is None or not spec.env_args.keys() <= {"max_episode_steps"}:
+    if kind is None or not spec.env_args.keys() <= {"max_episode_steps"} or spec.nuisance.inputs:
         return None
     if limit is None:
         limit = gymnasium.registry[spec.env].max_episode_steps

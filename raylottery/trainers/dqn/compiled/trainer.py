@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from raylottery.spec import Sweep
-from raylottery.trainers.base import Outcome, Start
 from raylottery.trainers.dqn.compiled import environments, loops
 from raylottery.trainers.dqn.compiled.acting import choosing
 from raylottery.trainers.dqn.compiled.agent import CompiledAgent, played
@@ -38,9 +36,6 @@ class CompiledDQN(AgentTrainer):
         """Of the episodes of a measurement on the way, and of one at the end."""
         counts = self.study.eval.episodes, self.study.eval.final
         return {way: evaluation_seeds(n) for way, n in zip((True, False), counts, strict=True)}
-
-    def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        return [self.round(start) for start in starts]
 
     def greedy_returns(self, *, on_the_way: bool) -> list[float]:
         agent, seeds = self.agent, self.seeds[on_the_way]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import torch
 import torch._dynamo  # an optimizer's first step would import it: better here than in a round
@@ -49,17 +48,15 @@ class RLlibDQN(AgentTrainer):
         way, end = (Arena(self.spec, evaluation_seeds(count)) for count in counts)
         return way, end
 
-    def train(self, starts: Sequence[Start]) -> list[Outcome]:
-        outcomes = []
+    def train(self, start: Start) -> Outcome:
         try:
-            for start in starts:
-                torch.set_num_threads(self.spec.threads)
-                outcomes.append(self.round(start))
-                self.check_copies(outcomes[-1].weights)
+            torch.set_num_threads(self.spec.threads)
+            outcome = super().train(start)
+            self.check_copies(outcome.weights)
         except Exception:
             self.close()  # the next round is not to meet processes that have failed
             raise
-        return outcomes
+        return outcome
 
     def close(self) -> None:
         """Let go of the algorithm, its processes and all environments."""

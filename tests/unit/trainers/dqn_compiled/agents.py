@@ -66,11 +66,6 @@ def start(trainer: CompiledDQN, **fields: Any) -> Start:
     return replace(plain, **fields)
 
 
-def trained(trainer: CompiledDQN, start: Start) -> Outcome:
-    [outcome] = trainer.train([start])
-    return outcome
-
-
 def assert_same_outcome(a: Outcome, b: Outcome) -> None:
     assert digest(a.weights) == digest(b.weights)
     assert digest(a.carried) == digest(b.carried)

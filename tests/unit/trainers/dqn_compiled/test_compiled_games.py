@@ -15,7 +15,6 @@ from raylottery.trainers.dqn.compiled.chance import below, drawn, pcg64, share, 
 from tests.unit.trainers.dqn_compiled.agents import (
     assert_same_outcome,
     start,
-    trained,
     trainer_of,
 )
 
@@ -71,10 +70,10 @@ def test_whoever_steps_the_environments_the_outcome_is_the_same(
     """Weights, scores, the curve with its greedy returns, and the replay buffer."""
     changes = (*changes, "reset.replay=kept", "reset.optimizer=kept", "trainer.buffer=150")
     with closing(trainer_of(*changes)) as compiled, closing(trainer_of(*changes)) as stepped:
-        ours = trained(compiled, start(compiled, keep=(0,)))
+        ours = compiled.train(start(compiled, keep=(0,)))
         assert compiled.agent.lanes is None
         monkeypatch.setattr(environments, "trusted", lambda spec, kind: False)
-        theirs = trained(stepped, start(stepped, keep=(0,)))
+        theirs = stepped.train(start(stepped, keep=(0,)))
         assert stepped.agent.lanes is not None
     assert_same_outcome(ours, theirs)
     assert ours.carried["replay.n_step"].numel() == 150

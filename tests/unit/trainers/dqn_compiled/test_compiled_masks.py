@@ -14,7 +14,6 @@ from tests.unit.trainers.dqn_compiled.agents import (
     masks_of,
     start,
     ticket,
-    trained,
     trainer_of,
 )
 
@@ -39,7 +38,7 @@ def bits(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_pruned_weights_are_plus_zero_after_every_update(variant: str, density: float) -> None:
     trainer = trainer_of(*VARIANTS[variant], *HELD)
-    trained(trainer, start(trainer, ticket=dense(trainer), end=16))
+    trainer.train(start(trainer, ticket=dense(trainer), end=16))
     masks = masks_of(trainer.initial(0), trainer, density)
     pruned = start(trainer, ticket=ticket(trainer, masks))
     trainer.begin(pruned)
@@ -56,7 +55,7 @@ def test_pruned_weights_are_plus_zero_after_every_update(variant: str, density: 
             ):
                 assert not bits(tensor.numpy())[~mask.numpy()].any(), (step, name)
 
-    outcome = trained(trainer, pruned)
+    outcome = trainer.train(pruned)
     assert outcome.revived == 0
     for name, mask in masks.items():
         assert not bits(outcome.weights[name].numpy())[~mask.numpy()].any()
@@ -81,7 +80,7 @@ def test_masks_that_are_not_held_are_found_out() -> None:
         trainer.agent.net.packed.plan[:, [plan.MASK, plan.BIAS_MASK]] = -1
 
     trainer.agent.take_networks = unheld
-    assert trained(trainer, masked).revived > 0
+    assert trainer.train(masked).revived > 0
 
 
 def test_a_target_with_what_was_pruned_acts_with_it_and_forgets_it() -> None:
@@ -131,4 +130,4 @@ def test_kept_moments_move_survivors_that_no_gradient_reaches() -> None:
     mean, square = 0.01 * 0.9 / (1 - 0.9**6), 0.01 * 0.999 / (1 - 0.999**6)
     expected = -0.01 * mean / (square**0.5 + 1e-8)
     assert moved[3].tolist() == pytest.approx([expected] * 4, rel=1e-4)
-    assert trained(trainer, begun).revived == 0
+    assert trainer.train(begun).revived == 0

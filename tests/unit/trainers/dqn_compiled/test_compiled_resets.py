@@ -18,7 +18,6 @@ from tests.unit.trainers.dqn_compiled.agents import (
     LENGTH,
     dense,
     start,
-    trained,
     trainer_of,
 )
 
@@ -194,7 +193,7 @@ def test_a_round_leaves_the_round_after_what_it_is_to_keep() -> None:
     """And it trains as if it left nothing."""
     kept = ("optimizer=kept", "replay=kept", "learning_starts=skipped")
     trainer = trainer_of("trainer.n_step=3", *(f"reset.{change}" for change in kept))
-    outcome = trained(trainer, start(trainer, ticket=dense(trainer)))
+    outcome = trainer.train(start(trainer, ticket=dense(trainer)))
     replay, moments = (hashed(part()) for part in (trainer.agent.contents, trainer.agent.moments))
     after = Previous(weights=outcome.weights, carried=outcome.carried)
     trainer.begin(start(trainer, ticket=dense(trainer), previous=after))
@@ -202,7 +201,7 @@ def test_a_round_leaves_the_round_after_what_it_is_to_keep() -> None:
     assert hashed(trainer.agent.moments()) == moments
 
     plain = trainer_of("trainer.n_step=3")
-    left = trained(plain, start(plain, ticket=dense(plain)))
+    left = plain.train(start(plain, ticket=dense(plain)))
     assert left.carried == {}
     assert hashed(left.weights) == hashed(outcome.weights)
 
@@ -218,7 +217,7 @@ def test_schedules_shrink_with_the_round(monkeypatch: pytest.MonkeyPatch) -> Non
         plain(*arguments)
 
     monkeypatch.setattr(loops, "train", train)
-    outcome = trained(trainer, start(trainer, end=32, length=32))
+    outcome = trainer.train(start(trainer, end=32, length=32))
     assert outcome.scores.steps == 32
     assert seen["lrs"] == pytest.approx([0.01 * (1 - 0.5 * step / 32) for step in range(32)])
     expected = [max(0.05, 1 - 0.95 * step / 16) for step in range(0, 32, 2)]

@@ -31,7 +31,6 @@ from tests.unit.trainers.dqn_compiled.agents import (
     masks_of,
     start,
     ticket,
-    trained,
     trainer_of,
 )
 
@@ -47,21 +46,21 @@ RICH = (
 
 def test_a_round_leaves_nothing_to_the_next() -> None:
     trainer = trainer_of(*RICH)
-    first = trained(trainer, start(trainer, keep=(0,)))
-    trained(trainer, start(trainer, ticket=dense(trainer)))
-    trained(trainer, start(trainer, clock=40, data_seed=3))
-    assert_same_outcome(first, trained(trainer, start(trainer, keep=(0,))))
-    assert first.digests != trained(trainer, start(trainer, keep=(0,), data_seed=8)).digests
+    first = trainer.train(start(trainer, keep=(0,)))
+    trainer.train(start(trainer, ticket=dense(trainer)))
+    trainer.train(start(trainer, clock=40, data_seed=3))
+    assert_same_outcome(first, trainer.train(start(trainer, keep=(0,))))
+    assert first.digests != trainer.train(start(trainer, keep=(0,), data_seed=8)).digests
     other = trainer_of(*RICH)
     torch.manual_seed(3)
     np.random.seed(3)
-    assert_same_outcome(first, trained(other, start(other, keep=(0,))))
+    assert_same_outcome(first, other.train(start(other, keep=(0,))))
 
 
 def test_where_a_training_pauses_changes_no_bit() -> None:
     """In the middle of rollouts too."""
     trainer = trainer_of(*RICH)
-    whole = trained(trainer, start(trainer))
+    whole = trainer.train(start(trainer))
     trainer.begin(start(trainer))
     for step in (1, 2, 5, 11, 13, 32, 33, LENGTH):
         trainer.agent.advance(step)
@@ -82,8 +81,8 @@ def test_threads_change_no_bit() -> None:
     def train(change: tuple[str, ...]) -> Outcome:
         with closing(trainer_of(*change)) as trainer:
             masks = masks_of(trainer.initial(0), trainer, 0.3)
-            return trained(
-                trainer, start(trainer, ticket=ticket(trainer, masks), end=512, length=512)
+            return trainer.train(
+                start(trainer, ticket=ticket(trainer, masks), end=512, length=512)
             )
 
     alone = [train(change) for change in changes]
@@ -142,13 +141,13 @@ def test_initial_weights_are_those_of_the_other_engine() -> None:
 
 def test_a_clock_in_the_middle_trains_what_is_left() -> None:
     trainer = trainer_of()
-    outcome = trained(trainer, start(trainer, clock=21, keep=(21, 37)))
+    outcome = trainer.train(start(trainer, clock=21, keep=(21, 37)))
     assert outcome.scores.steps == LENGTH - 21
     assert outcome.scores.env_steps == 64 + 6 * 16
     assert [p.step for p in outcome.curve if p.split == "eval"] == [32, 48, 64]
     assert set(outcome.digests) == {32, 48, 64}
     assert digest(outcome.snapshots[21]) == digest(start(trainer).ticket.weights)
-    short = trained(trainer, start(trainer, clock=21, end=37))
+    short = trainer.train(start(trainer, clock=21, end=37))
     assert digest(outcome.snapshots[37]) == digest(short.weights)
 
 
@@ -161,7 +160,7 @@ def test_scores_are_what_gymnasium_and_torch_make_of_the_same_weights(
         f"trainer.env={env}", f"trainer.dueling={dueling}",
         "trainer.env_args={max_episode_steps: 120}", "eval.episodes=5", "eval.final=20",
     )  # fmt: skip
-    outcome = trained(trainer, start(trainer))
+    outcome = trainer.train(start(trainer))
     values = [p.value for p in outcome.curve if p.split == "eval"]
     net = nets.build(trainer.spec, trainer.space)
     net.load_state_dict(dict(outcome.weights))
@@ -177,7 +176,7 @@ def test_scores_are_what_gymnasium_and_torch_make_of_the_same_weights(
 
 def test_an_agent_plays_again_what_its_score_was_made_of() -> None:
     trainer = trainer_of("eval.final=4")
-    outcome = trained(trainer, start(trainer))
+    outcome = trainer.train(start(trainer))
     episodes = play_again(trainer.spec, outcome.weights, 4, of=4)
     assert sum(episode.total for episode in episodes) / 4 == outcome.scores.score
     assert play_again(trainer.spec, outcome.weights, 2, of=4) == episodes[:2]
@@ -201,7 +200,7 @@ def test_pruned_and_dropped_weights_change_no_bit_of_what_acts() -> None:
 def test_returns_and_losses_are_of_what_was_trained_since() -> None:
     trainer = trainer_of(LADDER)
     with closing(trainer):
-        outcome = trained(trainer, start(trainer))
+        outcome = trainer.train(start(trainer))
     assert outcome.scores.train_score == 15.0
     losses = [p.value for p in outcome.curve if (p.split, p.metric) == ("train", "loss")]
     assert len(losses) == len(set(losses)) == 4
@@ -214,7 +213,7 @@ def test_returns_and_losses_are_of_what_was_trained_since() -> None:
 def test_bytes_are_scaled_as_the_other_engine_scales_them() -> None:
     trainer = trainer_of("trainer.env=tests.games:memory", "eval.final=3")
     with closing(trainer):
-        outcome = trained(trainer, start(trainer))
+        outcome = trainer.train(start(trainer))
         obs = trainer.agent.contents()["obs"]
         assert obs.shape[1:] == (2, 3)
         assert 0 <= obs.min() < 0.1 < 0.9 < obs.max() <= 1
@@ -229,11 +228,11 @@ def test_an_environment_that_fails_is_named_and_the_trainer_is_of_use_again() ->
     trainer = trainer_of(LADDER, "trainer.env_args={top: 6, fails_at: 23}", "eval.every=64it")
     with closing(trainer):
         with pytest.raises(TrainingError) as caught:
-            trained(trainer, start(trainer))
+            trainer.train(start(trainer))
         assert str(caught.value) == (
             "the environment tests.games:ladder failed at its step 23: ValueError: a rung broke"
         )
-        assert trained(trainer, start(trainer, end=8)).scores.steps == 8
+        assert trainer.train(start(trainer, end=8)).scores.steps == 8
 
 
 def test_images_are_refused_when_a_sweep_is_planned() -> None:
@@ -255,25 +254,25 @@ def test_a_diverged_training_says_what_to_lower_and_where(env: str) -> None:
         with pytest.raises(
             TrainingError, match=r"loss became \w+ by step [0-9]+: lower"
         ) as caught:
-            trained(trainer, start(trainer))
+            trainer.train(start(trainer))
         assert f"by step {trainer.agent.at}:" in str(caught.value)
         assert trainer.agent.at < 16, "it ends with that update, not at the next measurement"
 
 
 def test_one_lineage_that_diverges_leaves_its_neighbours_as_they_are() -> None:
     calm, wild = trainer_of(), trainer_of("trainer.lr=1.0e+30")
-    alone = trained(calm, start(calm))
+    alone = calm.train(start(calm))
     failed: list[Exception] = []
 
     def diverge() -> None:
         try:
-            trained(wild, start(wild))
+            wild.train(start(wild))
         except TrainingError as error:
             failed.append(error)
 
     thread = threading.Thread(target=diverge)
     thread.start()
-    beside = trained(calm, start(calm))
+    beside = calm.train(start(calm))
     thread.join()
     assert len(failed) == 1
     assert_same_outcome(alone, beside)
@@ -309,8 +308,8 @@ def test_a_plan_needs_no_numba_and_a_trainer_no_ray(code: str, absent: str) -> N
 
 
 def test_it_says_what_it_is() -> None:
-    assert (CompiledDQN.capacity, CompiledDQN.threads) == (1, True)
+    assert CompiledDQN.threads
     assert trainer_of().device == "cpu"
     trainer = trainer_of()
     begun = start(trainer)
-    assert trained(trainer, replace(begun, searching=False)).scores.steps == LENGTH
+    assert trainer.train(replace(begun, searching=False)).scores.steps == LENGTH
