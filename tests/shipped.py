@@ -10,6 +10,12 @@ from tests.conftest import ROOT
 SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
 CLASSIFIERS = [path for path in SHIPPED if "kind: classifier" in path.read_text()]
 AGENTS = [path for path in SHIPPED if "kind: dqn" in path.read_text()]
+WITHOUT_RAY = [
+    path
+    for path in SHIPPED
+    if "kind: dqn" not in path.read_text() or "engine: compiled" in path.read_text()
+]
+"""Those whose engine stands on no Ray."""
 SHORT_FORM = "# short form: "
 
 

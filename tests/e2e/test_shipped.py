@@ -1,4 +1,4 @@
-"""Every shipped sweep runs: classifiers here, agents under tests/ray, for RLlib needs a Ray."""
+"""Every shipped sweep runs: here on the engines that need no Ray, agents on RLlib in tests/ray."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from raylottery.errors import UsageError
 from raylottery.spec import Arm, parse_sweep
 from raylottery.trainers.classifier.packed import GENERATED
 from raylottery.trainers.survey import refuse_too_deep, survey
-from tests.shipped import CLASSIFIERS, SHIPPED, short_form
+from tests.shipped import SHIPPED, WITHOUT_RAY, short_form
 
 
 SHORT_ENOUGH = ("quickstart", "smoke")
@@ -19,7 +19,7 @@ def arms(plan: Plan) -> list[Arm]:
     return list({line.arm.id: line.arm for line in plan.lineages}.values())
 
 
-@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WITHOUT_RAY, ids=lambda path: path.stem)
 def test_every_shipped_sweep_trains_two_rounds(path, tmp_path, run_inline, table):
     """In the short form that its header names, which has all of its arms and controls."""
     text = path.read_text()

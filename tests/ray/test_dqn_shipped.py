@@ -1,4 +1,4 @@
-"""Every shipped sweep of agents runs in the short form that its header names."""
+"""Every shipped sweep of agents runs on RLlib in the short form that its header names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tests.shipped import AGENTS, short_form
 
 
 pytestmark = pytest.mark.usefixtures("local_ray")
+ON_RLLIB = "trainer.engine=rllib"
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)
 def test_the_short_form_of_every_shipped_sweep_trains_two_rounds(path, tmp_path, rows):
     text = path.read_text()
-    sweep = parse_sweep(text, file=path.name, overrides=short_form(text))
+    sweep = parse_sweep(text, file=path.name, overrides=[*short_form(text), ON_RLLIB])
     watcher = Diary(say=lambda line: None)
     result = run(sweep, Store.open(str(tmp_path)), watcher, inline=True)
     assert result.exit_code == 0, result.failures
