@@ -122,13 +122,11 @@ def gradient_columns(layer, grads, mask, turned, deltas, lanes, column, like):
 
 @inner
 def forward(layer, values, acts, lanes, rectify):
-    lane = 0
-    while FITS_WIDE and lane + WIDE <= lanes:
+    wides = lanes // WIDE * WIDE if FITS_WIDE else 0
+    for lane in range(0, wides, WIDE):
         forward_columns(layer, values, acts, lanes, lane, rectify, wide())
-        lane += WIDE
-    while lane < lanes:
+    for lane in range(wides, lanes, NARROW):
         forward_columns(layer, values, acts, lanes, lane, rectify, narrow())
-        lane += NARROW
 
 
 @inner
@@ -138,18 +136,14 @@ def backward(layer, values, grads, mask, acts, deltas, turned, lanes, first):
         for lane in range(0, lanes, BLOCK):
             at = (layer[BEFORE] + row) * lanes + lane
             transposed(acts, at, lanes, turned, lane * stride + row, stride)
-    column = 0
-    while FITS_WIDE and column + WIDE <= stride:
+    wides = stride // WIDE * WIDE if FITS_WIDE else 0
+    for column in range(0, wides, WIDE):
         gradient_columns(layer, grads, mask, turned, deltas, lanes, column, wide())
-        column += WIDE
-    while column < stride:
+    for column in range(wides, stride, NARROW):
         gradient_columns(layer, grads, mask, turned, deltas, lanes, column, narrow())
-        column += NARROW
     if not first:
-        lane = 0
-        while FITS_WIDE and lane + WIDE <= lanes:
+        wides = lanes // WIDE * WIDE if FITS_WIDE else 0
+        for lane in range(0, wides, WIDE):
             backward_columns(layer, values, acts, deltas, lanes, lane, wide())
-            lane += WIDE
-        while lane < lanes:
+        for lane in range(wides, lanes, NARROW):
             backward_columns(layer, values, acts, deltas, lanes, lane, narrow())
-            lane += NARROW

@@ -1,9 +1,9 @@
 """From weights and masks to the flat arrays and the plan that the compiled functions work on.
 
-A hidden neuron that no longer reaches the output, over surviving weights, is dropped: nothing
-depends on it. One that no longer sees the input stays, as its bias is trained on. The weights of
-dropped neurons keep their place at the end of the flat arrays, where weight decay alone finds
-them.
+A hidden neuron that no longer reaches the output, over surviving weights or a sum, is dropped:
+nothing depends on it. One that no longer sees the input stays, as its bias is trained on. The
+weights of dropped neurons keep their place at the end of the flat arrays, where weight decay alone
+finds them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Layer:
     bias: np.ndarray
     mask: np.ndarray | None = None
     bias_mask: np.ndarray | None = None
+    residual: bool = False
+    """Whether what its neurons give is added to its inputs, which are as many."""
 
     def kept(self) -> np.ndarray:
         """Which weights survive."""
@@ -89,16 +91,25 @@ def path_of(kept: np.ndarray) -> int:
 
 
 def reaching(layers: Sequence[Layer]) -> list[np.ndarray]:
-    """The inputs and the neurons of each layer that something is made of, ascending."""
+    """The inputs and the neurons of each layer that something is made of.
+
+    They ascend, but where a layer adds to its inputs: those that it adds to come first, in the
+    order of its neurons.
+    """
     alive = [np.arange(len(layers[-1].weight))]
     for layer in reversed(layers[1:]):
-        alive.append(np.flatnonzero(layer.kept()[alive[-1]].any(axis=0)))
+        neurons = alive[-1]
+        inputs = np.flatnonzero(layer.kept()[neurons].any(axis=0))
+        if layer.residual:
+            inputs = np.append(neurons, np.setdiff1d(inputs, neurons))
+        alive.append(inputs)
     alive.append(np.arange(layers[0].weight.shape[1]))
     return alive[::-1]
 
 
 def pack(layers: Sequence[Layer], paths: Sequence[int] | None = None) -> Packed:
     """Lay a network out; `paths` overrides the table, for measuring it."""
+    assert not any(layer.residual for layer in (layers[0], layers[-1]))  # no rectifiers around it
     alive = reaching(layers)
     plan = np.zeros((len(layers), column.COLUMNS), np.int64)
     index, mask = Growing(np.int32), Growing(np.float32)
@@ -115,6 +126,10 @@ def pack(layers: Sequence[Layer], paths: Sequence[int] | None = None) -> Packed:
         line[column.BEFORE] = row
         row += up(len(inputs))
         line[column.AFTER] = row
+        line[column.SUM] = -1
+        if layers[at].residual:
+            row += up(len(neurons))
+            line[column.SUM] = row
         lay = lay_densely if path == DENSE else lay_sparsely
         outs, ins, places, size = lay(left, line, index, mask)
         weights.append((neurons[outs] * kept[at].shape[1] + inputs[ins], end + places))

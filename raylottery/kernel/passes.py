@@ -11,7 +11,17 @@ from numba import types
 
 from raylottery.kernel import dense, sparse
 from raylottery.kernel.compiled import entry, inner
-from raylottery.kernel.plan import AFTER, BIAS_MASK, BIASES, BLOCK, DENSE, OUTPUTS, PATH
+from raylottery.kernel.plan import (
+    AFTER,
+    BEFORE,
+    BIAS_MASK,
+    BIASES,
+    BLOCK,
+    DENSE,
+    OUTPUTS,
+    PATH,
+    SUM,
+)
 from raylottery.kernel.simd import (
     NARROW,
     WIDE,
@@ -43,21 +53,57 @@ def forward(plan, index, values, acts, lanes):
             dense.forward(layer, values, acts, lanes, at < last)
         else:
             sparse.forward(layer, index, values, acts, lanes, at < last)
+        if layer[SUM] >= 0:
+            add_up(layer, acts, lanes)
 
 
 @entry(BACKWARD)
 def backward(plan, index, mask, values, grads, acts, deltas, scratch, lanes):
     """Fill the gradients, given the activations and the deltas of the outputs.
 
-    Those of examples that are there to fill a tile have to be zero.
+    Those of examples that are there to fill a tile have to be zero. Where a neuron is at zero, its
+    delta is set to zero, as its rectifier asks; and so is a sum's, as what adds up to zero is zero
+    in each part.
     """
     for at in range(len(plan) - 1, -1, -1):
         layer = plan[at]
+        if layer[SUM] >= 0:
+            hand_to_neurons(layer, acts, deltas, lanes)
         bias_gradients(layer, mask, grads, deltas, scratch, lanes)
         if layer[PATH] == DENSE:
             dense.backward(layer, values, grads, mask, acts, deltas, scratch, lanes, at == 0)
         else:
             sparse.backward(layer, index, values, grads, acts, deltas, scratch, lanes, at == 0)
+        if layer[SUM] >= 0:
+            hand_to_inputs(layer, acts, deltas, lanes)
+
+
+@inner
+def add_up(layer, acts, lanes):
+    """The sums of a layer's neurons and its first inputs."""
+    before, after, total = layer[BEFORE] * lanes, layer[AFTER] * lanes, layer[SUM] * lanes
+    for place in range(0, layer[OUTPUTS] * lanes, NARROW):
+        x = load(acts, before + place, narrow())
+        store(acts, total + place, add(x, load(acts, after + place, x)))
+
+
+@inner
+def hand_to_neurons(layer, acts, deltas, lanes):
+    """Give neurons the deltas of the sums that they went into."""
+    after, total = layer[AFTER] * lanes, layer[SUM] * lanes
+    for place in range(0, layer[OUTPUTS] * lanes, NARROW):
+        x = load(acts, after + place, narrow())
+        store(deltas, after + place, where_positive(x, load(deltas, total + place, x)))
+
+
+@inner
+def hand_to_inputs(layer, acts, deltas, lanes):
+    """The same for the inputs, on top of what they have from the layer's weights."""
+    before, total = layer[BEFORE] * lanes, layer[SUM] * lanes
+    for place in range(0, layer[OUTPUTS] * lanes, NARROW):
+        x = load(acts, before + place, narrow())
+        own = where_positive(x, load(deltas, total + place, x))
+        store(deltas, before + place, add(load(deltas, before + place, x), own))
 
 
 @inner

@@ -32,6 +32,10 @@ MASK = 10
 BIAS_MASK = 11
 """Where its biases' mask begins; -1 if none is pruned."""
 
-COLUMNS = 12
+SUM = 12
+"""Row of activations where the sums of its neurons and of what they add to begin; -1 if they add
+to nothing. Neuron i adds to input i."""
+
+COLUMNS = 13
 BLOCK = 16
 """Neurons and numbers of each layer are filled up to a multiple of this; the rest stays zero."""

@@ -98,25 +98,21 @@ def settle(grads, at, partial, lane):
 
 @inner
 def forward(layer, index, values, acts, lanes, rectify):
-    lane = 0
-    while lane + WIDE <= lanes:
+    wides = lanes // WIDE * WIDE
+    for lane in range(0, wides, WIDE):
         forward_columns(layer, index, values, acts, lanes, lane, rectify, wide())
-        lane += WIDE
-    while lane < lanes:
+    for lane in range(wides, lanes, NARROW):
         forward_columns(layer, index, values, acts, lanes, lane, rectify, narrow())
-        lane += NARROW
 
 
 @inner
 def backward(layer, index, values, grads, acts, deltas, partial, lanes, first):
-    lane = 0
-    while lane + WIDE <= lanes:
+    wides = lanes // WIDE * WIDE
+    for lane in range(0, wides, WIDE):
         backward_columns(
             layer, index, values, grads, acts, deltas, partial, lanes, lane, first, wide()
         )
-        lane += WIDE
-    while lane < lanes:
+    for lane in range(wides, lanes, NARROW):
         backward_columns(
             layer, index, values, grads, acts, deltas, partial, lanes, lane, first, narrow()
         )
-        lane += NARROW

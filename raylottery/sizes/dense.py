@@ -21,6 +21,8 @@ class Dense:
     """Inputs and outputs of each, by its name."""
     outputs: int = 1
     """How many of the last layers give the output."""
+    residual: bool = False
+    """Whether those between the first and the last add to what they are given."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -54,7 +56,7 @@ def classifier(spec: ClassifierTrainer) -> Dense | None:
         names = ["first", *(f"blocks.{i}" for i in range(len(hidden) - 1)), "last"]
     else:  # a rectifier stands between each two
         names = [str(2 * place) for place in range(len(sizes))]
-    return Dense(dict(zip(names, sizes, strict=True)))
+    return Dense(dict(zip(names, sizes, strict=True)), residual=residual)
 
 
 def agent(spec: DQNTrainer, inputs: int, actions: int) -> Dense:

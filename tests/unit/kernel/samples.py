@@ -19,12 +19,17 @@ PATHS = {"dense": DENSE, "sparse": SPARSE}
 
 
 def layers(
-    sizes: Sequence[int], density: float, seed: int, *, bias_density: float = 1.0
+    sizes: Sequence[int],
+    density: float,
+    seed: int,
+    *,
+    bias_density: float = 1.0,
+    residual: bool = False,
 ) -> list[Layer]:
-    """A network with random masks."""
+    """A network with random masks; a residual one adds wherever two hidden widths are equal."""
     rng = np.random.default_rng(seed)
     found = []
-    for inputs, neurons in pairwise(sizes):
+    for at, (inputs, neurons) in enumerate(pairwise(sizes)):
         weight = rng.normal(size=(neurons, inputs)) / np.sqrt(inputs * max(density, 0.05))
         found.append(
             Layer(
@@ -32,6 +37,7 @@ def layers(
                 rng.normal(size=neurons).astype(np.float32) / 4,
                 rng.random((neurons, inputs)) < density,
                 rng.random(neurons) < bias_density,
+                residual and inputs == neurons and 0 < at < len(sizes) - 2,
             )
         )
     return found
@@ -54,6 +60,7 @@ class Reference:
     """The masked network in torch, in double precision."""
 
     def __init__(self, whole: Sequence[Layer], rule: Rule, lr: float):
+        self.residual = [layer.residual for layer in whole]
         masks = [mask for layer in whole for mask in (layer.kept(), layer.kept_biases())]
         arrays = [array for layer in whole for array in (layer.weight, layer.bias)]
         self.masks = [torch.from_numpy(mask) for mask in masks]
@@ -79,12 +86,14 @@ class Reference:
         now = torch.from_numpy(x).double()
         self.margin = np.inf
         for at, weight in enumerate(self.parameters[::2]):
-            now = functional.linear(now, weight, self.parameters[2 * at + 1])
+            given, now = now, functional.linear(now, weight, self.parameters[2 * at + 1])
             if 2 * at + 2 < len(self.parameters):
                 apart = now.detach().abs()
                 apart = apart[apart > 0]  # at zero itself both are exact
                 self.margin = min([self.margin, *apart.flatten().tolist()])
                 now = now.relu()
+            if self.residual[at]:
+                now = given + now
         return now
 
     def backward(self, x: np.ndarray, deltas: np.ndarray) -> Tensor:

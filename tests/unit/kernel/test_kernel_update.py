@@ -24,12 +24,21 @@ RULES = {
     "sgd-nesterov": sgd(momentum=0.9, nesterov=True, decay=0.05, decay_biases=False),
 }
 LR = 0.01
-networks = st.fixed_dictionaries(
+widths = st.integers(1, 70)
+fields = {
+    "density": st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.7, 1.0]),
+    "seed": st.integers(0, 2**32 - 1),
+    "bias_density": st.sampled_from([1.0, 1.0, 0.5]),
+}
+networks = st.fixed_dictionaries({"sizes": st.lists(widths, min_size=2, max_size=5), **fields})
+adding = st.fixed_dictionaries(
     {
-        "sizes": st.lists(st.integers(1, 70), min_size=2, max_size=5),
-        "density": st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.7, 1.0]),
-        "seed": st.integers(0, 2**32 - 1),
-        "bias_density": st.sampled_from([1.0, 1.0, 0.5]),
+        "sizes": st.builds(
+            lambda inputs, hidden, depth, outputs: [inputs, *[hidden] * depth, outputs],
+            *(widths, widths, st.integers(2, 4), widths),
+        ),
+        "residual": st.just(True),
+        **fields,
     }
 )
 
@@ -44,8 +53,8 @@ def close(ours: np.ndarray, theirs: torch.Tensor | None, scale: float) -> bool:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=40, deadline=None)
-@given(drawn=networks, batch=st.integers(1, 140), rule=st.sampled_from([*RULES.values()]))
+@settings(max_examples=80, deadline=None)
+@given(drawn=networks | adding, batch=st.integers(1, 140), rule=st.sampled_from([*RULES.values()]))
 def test_an_update_is_torchs_in_double_precision(
     path: str, drawn: dict, batch: int, rule: Rule
 ) -> None:

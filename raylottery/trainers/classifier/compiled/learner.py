@@ -42,7 +42,7 @@ class Learner:
         shape = dense.classifier(spec)
         assert shape is not None  # the sweep file's model takes no other
         self.names = tuple(shape.shapes)
-        self.network = Network.of(layers(self.names, start.ticket))
+        self.network = Network.of(layers(self.names, start.ticket, residual=shape.residual))
         net, packed = self.network, self.network.packed
         self.wires = steps.Wires(packed.plan, packed.index, packed.mask, packed.ends)
         self.numbers = steps.Numbers(net.values, net.grads, net.first, net.second)
@@ -112,15 +112,18 @@ class Learner:
         self.network.fill(flat, zip(arrays[::2], arrays[1::2], strict=True))
 
 
-def layers(names: Sequence[str], ticket: Ticket) -> list[Layer]:
+def layers(names: Sequence[str], ticket: Ticket, *, residual: bool) -> list[Layer]:
     """A ticket's, whose weights and biases have these names in turn."""
     arrays = [ticket.weights[name].numpy() for name in names]
     masks = [
         mask.numpy() if (mask := ticket.masks.get(name)) is not None else None for name in names
     ]
+    last = len(names) // 2 - 1
     return [
-        Layer(*layer)
-        for layer in zip(arrays[::2], arrays[1::2], masks[::2], masks[1::2], strict=True)
+        Layer(*layer, residual=residual and 0 < at < last)
+        for at, layer in enumerate(
+            zip(arrays[::2], arrays[1::2], masks[::2], masks[1::2], strict=True)
+        )
     ]
 
 
