@@ -10,7 +10,9 @@ from collections.abc import Callable
 from raylottery.analysis.figures.depth import critical_densities, rewind_curve
 from raylottery.analysis.figures.drawn import Drawn, save, svg
 from raylottery.analysis.figures.groups import colours
+from raylottery.analysis.figures.ladder import control_ladder
 from raylottery.analysis.figures.layers import layer_densities
+from raylottery.analysis.figures.probed import barriers, input_survival
 from raylottery.analysis.figures.scores import score_by_density, score_by_flops
 from raylottery.analysis.figures.training import learning_curves, training_speed
 
@@ -26,4 +28,11 @@ FIGURES: dict[str, Callable[..., Drawn]] = {
 }
 """Those that apply to any sweep; each refuses a frame that cannot give it, and says why."""
 
-__all__ = [*FIGURES, "FIGURES", "Drawn", "colours", "save", "svg"]
+FURTHER: dict[str, Callable[..., Drawn]] = {
+    "control_ladder": control_ladder,
+    "input_survival": input_survival,
+    "barriers": barriers,
+}
+"""Those that need controls, or what `raylottery analyse` writes."""
+
+__all__ = [*FIGURES, *FURTHER, "FIGURES", "FURTHER", "Drawn", "colours", "save", "svg"]

@@ -94,15 +94,7 @@ def rewind_curve(frame: Frame) -> Drawn:
     A line joins arms that differ in the rewind point alone and whose clock follows it.
     """
     groups = arms(frame)
-    first = frame.lineages.drop_duplicates("arm").set_index("arm")
-    fields = spec_fields(first)
-    fields = fields.reindex(columns=fields.columns.union(["rewind.weights", "rewind.clock"]))
-    fields = fields.fillna("null")
-    if fields["rewind.weights"].nunique() < 2:
-        raise UsageError(
-            f"every arm rewinds to {say(fields['rewind.weights'].iloc[0])}. A rewind curve needs "
-            "`axes: {rewind.weights: [init, 1%, 5%]}` or the like."
-        )
+    fields = rewinds(frame)
     rounds = rounds_of(frame, groups)
     rounds = rounds[rounds["control"] == TICKET]
     what, factor = score_words("score", measure_of(rounds))
@@ -110,13 +102,8 @@ def rewind_curve(frame: Frame) -> Drawn:
     chosen = densities[1:][-DEEPEST:] or densities
     scored = rounds.assign(y=factor * rounds["score"].astype(float))
     found = points(scored, "y", groups, chosen)
-    places = _places(frame, fields)
-    others = [
-        name
-        for name in fields
-        if name not in ("rewind.weights", "rewind.clock") and fields[name].nunique() > 1
-    ]
-    contexts = fields.groupby(others).ngroup() if others else pd.Series(0, index=fields.index)
+    places = rewind_places(frame, fields)
+    contexts = besides(fields)
     there = groups.having(found["group"])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.6 * len(chosen) + 2.2, 3.2), layout="constrained")
@@ -124,7 +111,7 @@ def rewind_curve(frame: Frame) -> Drawn:
         names = Names()
         for axes, density in zip(panels, chosen, strict=True):
             part = found[(found["density"] == density) & (found["n"] > 0)].set_index("group")
-            _rewind_panel(axes, names, there, places, contexts, part)
+            rewind_panel(axes, names, there, places, contexts, part)
             value_axis(axes, f"{percent(density)} density")
             fit(axes, found)
         figure.supxlabel("Weights rewound to", fontsize=9)
@@ -223,7 +210,30 @@ def _in_words(critical: Critical) -> str:
     return f"{here}  ({percent(critical.low).removesuffix(' %')} to {high})"
 
 
-def _places(frame: Frame, fields: pd.DataFrame) -> dict[str, tuple[int, str]]:
+def rewinds(frame: Frame) -> pd.DataFrame:
+    """The fields of each arm, with those of its rewind point; refused if these are all equal."""
+    fields = spec_fields(frame.lineages.drop_duplicates("arm").set_index("arm"))
+    fields = fields.reindex(columns=fields.columns.union(["rewind.weights", "rewind.clock"]))
+    fields = fields.fillna("null")
+    if fields["rewind.weights"].nunique() < 2:
+        raise UsageError(
+            f"every arm rewinds to {say(fields['rewind.weights'].iloc[0])}. A rewind curve needs "
+            "`axes: {rewind.weights: [init, 1%, 5%]}` or the like."
+        )
+    return fields
+
+
+def besides(fields: pd.DataFrame) -> pd.Series:
+    """A number by arm: equal where arms differ in the rewind point alone."""
+    others = [
+        name
+        for name in fields
+        if name not in ("rewind.weights", "rewind.clock") and fields[name].nunique() > 1
+    ]
+    return fields.groupby(others).ngroup() if others else pd.Series(0, index=fields.index)
+
+
+def rewind_places(frame: Frame, fields: pd.DataFrame) -> dict[str, tuple[int, str]]:
     """Where each arm stands on the axis of rewind points, and what to write there."""
     stands = pd.DataFrame(
         {
@@ -251,7 +261,7 @@ def _steps(frame: Frame) -> pd.Series:
     return steps.mask(where == "init", 0.0).mask(where == "final", np.inf)
 
 
-def _rewind_panel(
+def rewind_panel(
     axes: Axes,
     names: Names,
     groups: Groups,

@@ -20,8 +20,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from raylottery.analysis.figures import FIGURES, Drawn, score_by_density, svg
+from raylottery.analysis.figures import FIGURES, FURTHER, Drawn, score_by_density, svg
 from raylottery.analysis.figures.groups import Groups, arms, grouped
 from raylottery.analysis.frame import Frame
 from raylottery.analysis.report.answers import Answers
@@ -97,9 +98,10 @@ def answer_plot(frame: Frame, answers: Answers) -> Plot | Refused:
 def plots(
     frame: Frame, *, besides: Plot | Refused
 ) -> tuple[tuple[Plot, ...], tuple[Refused, ...]]:
-    """All other figures: those that could be drawn, and those that could not."""
+    """All other figures: those that could be drawn, and those of any sweep that could not."""
     drawn = [_drawn(name, frame, name) for name in FIGURES]
-    shown = [one for one in drawn if isinstance(one, Plot)]
+    further = [_drawn(name, frame, name) for name in FURTHER]
+    shown = [one for one in (*drawn, *further) if isinstance(one, Plot)]
     if isinstance(besides, Plot):
         shown = [one for one in shown if one.caption != besides.caption]
     return tuple(shown), tuple(one for one in drawn if isinstance(one, Refused))
@@ -114,7 +116,7 @@ def _drawn(name: str, frame: Frame, id: str) -> Plot | Refused:
         )
         return Refused(name=id, title=_title(name), why=why)
     try:
-        return _plot(FIGURES[name](frame), id, arms(frame))
+        return _plot((FIGURES | FURTHER)[name](frame), id, arms(frame))
     except UsageError as error:
         return Refused(name=id, title=_title(name), why=str(error))
 
@@ -205,7 +207,7 @@ def _points(figure: Figure, height: float, groups: Groups) -> tuple[dict, ...]:
             gid = str(line.get_gid()).partition("--")[0]
             if gid not in labels:
                 continue
-            label = f"{labels[gid]}, control" if line.is_dashed() else labels[gid]
+            label = f"{labels[gid]}, {rung(line)}" if rung(line) else labels[gid]
             values = np.asarray(line.get_xydata(), dtype=float)
             places = line.get_transform().transform(values)
             for (x, y), (left, top) in zip(values.tolist(), places.tolist(), strict=True):
@@ -219,6 +221,14 @@ def _points(figure: Figure, height: float, groups: Groups) -> tuple[dict, ...]:
                         }
                     )
     return tuple(found) if len(found) <= MOST_POINTS else ()
+
+
+def rung(line: Line2D) -> str:
+    """What a line shows besides the tickets of its group."""
+    own = str(line.get_label())
+    if not own.startswith("_"):  # as matplotlib calls a line that nobody named
+        return own
+    return "control" if line.is_dashed() else ""
 
 
 def _pair(axes: Axes, x: float, y: float) -> str:

@@ -150,10 +150,9 @@ class Study:
         self.put(name, "layers", pd.DataFrame(rows))
 
     def put(self, name: str, table: str, rows: pd.DataFrame) -> None:
-        folder = self.store / "sweeps" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        arrow = pa.Table.from_pandas(rows, preserve_index=False)
-        pq.write_table(arrow, folder / f"{table}.parquet")
+        path = self.store / "sweeps" / name / f"{table}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), path)
 
     def load(self, *names: str) -> Frame:
         return load(*(names or ("study",)), store=str(self.store))

@@ -104,6 +104,29 @@ def test_a_table_that_is_not_written_yet_says_when_it_will_be(study):
         _ = study.load().curves
 
 
+def test_an_analysis_is_read_with_the_axes(study):
+    study.write(flat, axes={"prune.scope": ["global", "layerwise"]})
+    lineages = study.load().lineages
+    (study.store / "sweeps/study/analyses").mkdir()
+    rows = lineages[["sweep", "lineage"]].assign(barrier=0.5)
+    study.put("study", "analyses/connectivity", rows)
+    found = study.load().analysis("connectivity")
+    assert found["prune.scope"].tolist() == lineages["prune.scope"].tolist()
+    assert found["barrier"].tolist() == [0.5] * 6
+
+
+def test_an_analysis_that_was_not_made_says_how_to_make_it(study):
+    study.write(flat)
+    with pytest.raises(NotFoundError, match="has not been analysed yet: raylottery analyse study"):
+        study.load().analysis("overlap")
+
+
+def test_an_unknown_analysis_is_refused_with_the_nearest(study):
+    study.write(flat)
+    with pytest.raises(UsageError, match=r"analysis: 'dormamt'. Did you mean 'dormant'\?"):
+        study.load().analysis("dormamt")
+
+
 def test_sweeps_whose_columns_clash_are_refused(study):
     study.write(flat, name="old", seed_note="1")
     study.write(flat, name="new", seed_note=1)
