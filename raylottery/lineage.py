@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -40,6 +40,7 @@ from raylottery.tickets import (
 from raylottery.trainers import make_trainer
 from raylottery.trainers.base import Aside, Outcome, Previous, Start, Ticket, Trainer, Weights
 from raylottery.trainers.narrow import narrowed
+from raylottery.trainers.shuffled import shuffled
 
 
 LOSSES = 3
@@ -115,10 +116,12 @@ def advance(
             began = datetime.now(UTC)
             fit = trainer
             try:
+                study = lineage.arm.study
                 if round.is_narrowed:
-                    fit = narrow(round, lineage.arm.study, trainer, store)
-                    stack.callback(fit.close)
+                    fit = stack.enter_context(narrow(round, study, trainer, store))
                 start = begin(round, fit, store, extents)
+                if round.shuffles:  # its ticket is drawn from the data as they are
+                    fit = stack.enter_context(instead(trainer, shuffled(study, round)))
                 outcome = fit.train(start)
             except Exception as error:
                 setbacks.append(RoundFailed(round, error))
@@ -179,11 +182,18 @@ def left_by(round: Round, store: Store) -> Previous:
     return Previous(weights=weights, carried=sections.get("carried", {}))
 
 
-def narrow(round: Round, study: Sweep, trainer: Trainer, store: Store) -> Trainer:
+def narrow(
+    round: Round, study: Sweep, trainer: Trainer, store: Store
+) -> AbstractContextManager[Trainer]:
     """A trainer of the network that has as many weights as the ticket of a round keeps."""
     _, masks = pruned(round, trainer, store)
+    return instead(trainer, narrowed(study, masks.kept))
+
+
+def instead(trainer: Trainer, study: Sweep) -> AbstractContextManager[Trainer]:
+    """A trainer of another study, for as long as a round takes."""
     trainer.close()  # two at once may be more than a trial has room for
-    return make_trainer(narrowed(study, masks.kept), gpu=trainer.device != "cpu")
+    return closing(make_trainer(study, gpu=trainer.device != "cpu"))
 
 
 def started(round: Round, mask: Weights, trainer: Trainer, store: Store) -> Weights:

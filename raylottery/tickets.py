@@ -22,6 +22,9 @@ from raylottery.trainers.untrained import UntrainedNet
 
 log = logging.getLogger(__name__)
 
+FIRST = 0
+"""The replicate whose masks and weights all others have: they differ in the order of the data."""
+
 
 def sow(round: Round, seed: int, trainer: Trainer) -> Ticket:
     """The dense network that a seed begins with."""
@@ -56,7 +59,7 @@ def pruned(round: Round, trainer: Trainer, store: Store) -> tuple[Weights, Masks
         masks,
         round.prune,
         trainer.prunable(biases=round.biases, exclude=round.exclude),
-        derive_seed("scores", round.seed, round.index, round.replicate, *own_draw(round)),
+        derive_seed("scores", round.seed, round.index, FIRST, *own_draw(round)),
         untrained(round, trainer),
     )
     return trained, masks
@@ -64,7 +67,7 @@ def pruned(round: Round, trainer: Trainer, store: Store) -> tuple[Weights, Masks
 
 def chance(round: Round) -> tuple[int, ...]:
     """What a control draws by: the same in all arms and controls of a round, to pair them."""
-    return round.seed, round.index, round.replicate, round.draw
+    return round.seed, round.index, FIRST, round.draw
 
 
 def afresh(round: Round) -> int:
@@ -89,7 +92,7 @@ def drawing(round: Round, masks: Masks, trainer: Trainer) -> Callable[[Weights],
     """What would be drawn from some weights, if the round ended now."""
     how, prunable = round.prune, trainer.prunable(biases=round.biases, exclude=round.exclude)
     assert how is not None
-    chosen = (round.seed, round.index + 1, round.replicate, *own_draw(round))
+    chosen = (round.seed, round.index + 1, FIRST, *own_draw(round))
     seed = derive_seed("scores", *chosen)
     beginning = untrained(round, trainer)
 
@@ -103,7 +106,8 @@ def drawing(round: Round, masks: Masks, trainer: Trainer) -> Callable[[Weights],
 
 
 def data_seed(round: Round, index: int) -> int:
-    return derive_seed("data", round.seed, index, round.replicate)
+    """Of a round's own training, or of the dense one's, which all replicates stand on."""
+    return derive_seed("data", round.seed, index, round.replicate if index else FIRST)
 
 
 def harvest(key: str, store: Store) -> tuple[Weights, Masks]:

@@ -44,3 +44,13 @@ class Single(nn.Linear):
 
 def single(shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), Single(shape[0] * shape[1] * shape[2], classes))
+
+
+def patched(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Patches of an image, each of which becomes numbers that a linear layer reads."""
+    return nn.Sequential(
+        nn.PixelUnshuffle(8),
+        nn.Conv2d(64 * shape[0], 4, 1),
+        nn.Flatten(),
+        nn.Linear(4 * shape[1] * shape[2] // 64, classes),
+    )

@@ -19,6 +19,7 @@ from raylottery.errors import NotFoundError, UsageError, did_you_mean
 from raylottery.store import layout
 from raylottery.store.files import Files
 from raylottery.store.opening import open_files
+from raylottery.store.schemas import ANALYSES
 from raylottery.store.tables import read_table
 
 
@@ -28,7 +29,7 @@ NAMES = ["lineage", "control", "lineage_mode", "metric"]
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What was loaded: `rounds`, `curves`, `layers`, `failures` and `lineages`."""
+    """What was loaded: `rounds`, `curves`, `layers`, `failures`, `lineages`, and analyses."""
 
     names: tuple[str, ...]
     files: Files = field(repr=False)
@@ -60,6 +61,15 @@ class Frame:
         """One row a failed attempt."""
         return self._with_axes("failures")
 
+    def analysis(self, kind: str) -> pd.DataFrame:
+        """What `raylottery analyse NAME KIND` wrote, such as connectivity."""
+        if kind not in ANALYSES:
+            raise UsageError(
+                f"no such kind of analysis: {kind!r}. {did_you_mean(kind, ANALYSES)} "
+                f"docs/probes.md has them."
+            )
+        return self._with_axes(kind)
+
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One table of all the sweeps as stored, with those of `columns` that it has."""
         parts = [self._read_one(name, table, columns) for name in self.names]
@@ -77,6 +87,11 @@ class Frame:
         try:
             return read_table(self.files, _table(name, table), columns, dictionaries)
         except FileNotFoundError as error:
+            if table in ANALYSES:
+                raise NotFoundError(
+                    f"the {table} of sweep {name!r} has not been analysed yet: "
+                    f"raylottery analyse {name} {table}"
+                ) from error
             raise NotFoundError(
                 f"sweep {name!r} has no {table}.parquet yet: it is written when the sweep ends or "
                 f"is interrupted. Finish it with `raylottery run`, then look again."
@@ -118,4 +133,4 @@ def load(*names: str, store: str | os.PathLike[str] | None = None) -> Frame:
 
 
 def _table(sweep: str, table: str) -> str:
-    return layout.sweep_file(sweep, f"{table}.parquet")
+    return layout.analysis(sweep, table) if table in ANALYSES else layout.table(sweep, table)

@@ -48,6 +48,13 @@ COMMANDS = {
         "It opens on the answer and needs no network: figures, tables, failures and methods are "
         "in the one file. A sweep that is not finished gives a page that says what is missing."
     ),
+    "analyse": (
+        "Probe a sweep's stored tickets, and write what is found as one more table.\n\n"
+        "connectivity: test error on the line between a ticket and its replicate. overlap: what "
+        "masks have in common. profiles: what masks leave of each layer. inputs: which inputs are "
+        "still read. dormant: units that do nothing. size: parameters and multiply-adds. Nothing "
+        "is trained; raylottery.load(NAME).analysis(KIND) reads the table."
+    ),
     "export": "Write a sweep's rounds as csv, parquet or latex.",
     "ticket": (
         "Write one round's ticket as safetensors, for plain torch.\n\n"

@@ -111,7 +111,13 @@ def damaged_tables(name: str, store: Store) -> Iterator[Damaged]:
 
 
 def leftovers(name: str, store: Store) -> Iterator[str]:
-    """Paths of what runs and jobs left behind and nobody can read."""
+    """Paths of what runs, jobs and probes left behind and nobody can read."""
+    for file in store.files.list(layout.analyses(name)):
+        path = f"{layout.analyses(name)}/{file}"
+        try:
+            read_table(store.files, path)
+        except Damaged:
+            yield path
     for folder, read in (
         (layout.runs(name), lambda one: read_live(store.files, name, one)),
         (layout.letters(name), lambda one: read_letter(store, name, one)),

@@ -123,7 +123,8 @@ def inspect(plan: Plan) -> dict[str, Survey]:
 
 def network(study: Sweep) -> str:
     """What a study's network follows from: arms may have many settings, and few networks."""
-    fields = {"model", "dataset", "examples"} if study.trainer.kind == "classifier" else None
+    read = {"model", "dataset", "examples", "nuisance"}
+    fields = read if study.trainer.kind == "classifier" else None
     trainer = study.trainer.model_dump_json(include=fields)
     return trainer + study.prune.model_dump_json(include={"biases", "exclude"})
 
@@ -135,7 +136,7 @@ def looked_at(study: Sweep) -> Survey:
 
     found = survey(study)
     if isinstance(study.trainer, ClassifierTrainer):
-        refuse_missing(study.trainer.dataset, study.trainer.size)
+        refuse_missing(study.trainer.dataset, study.trainer.packed_size)
     return found
 
 

@@ -48,7 +48,7 @@ _FORMS = {
     "run": _SWEEP + r"(runs/[0-9a-f]{12}\.json|(stop|cancel)-[0-9a-f]{12})",
     "log": _SWEEP + r"logs/[0-9a-f]{12}\.log",
     "sweep": _SWEEP + r"(sweep\.yaml|provenance\.json|report\.html|jobs/.+\.json|tensorboard/.+"
-    r"|(lineages|rounds|curves|layers|failures)\.parquet)",
+    r"|(lineages|rounds|curves|layers|failures|analyses/[a-z]+)\.parquet)",
 }
 """What lies in a store, by its path."""
 FORMS = {form: re.compile(pattern) for form, pattern in _FORMS.items()}

@@ -10,17 +10,20 @@ instead, whatever was trained since:
     magnitude-increase       |trained| - |initial|                   Zhou et al. 2019
     large-final-same-sign    max(0, trained * sign(initial))         Zhou et al. 2019
     snip                     |initial * gradient of the loss|        Lee et al. 2019
+    grasp                    initial * Hessian * gradient            Wang et al. 2020
     synflow                  |initial| * gradient of the flow        Tanaka et al. 2020
 
-SNIP is of the dense network on one batch of training data, so its masks at all densities are those
-of one ranking. SynFlow is of the masked network, without data: the gradient is that of the sum of
+SNIP and GraSP are of the dense network on one batch of training data, so their masks at all
+densities are those of one ranking. GraSP's first to go are those without which the gradient is
+longest: to the first order, half its squared norm falls by a weight's score when that weight goes.
+SynFlow is of the masked network, without data: the gradient is that of the sum of
 all outputs for an input of ones, every parameter at its absolute value, in double precision. A
 round goes to its density in `STEPS` small ones, each ranked anew, or whole layers would go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +42,11 @@ class Untrained(Protocol):
 
     def loss_gradients(self) -> Mapping[str, Tensor]:
         """Of the training's loss on its first batch."""
+        ...
+
+    def norm_gradients(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """Of half the squared norm of the loss's gradient by some parameters: the product of the
+        Hessian and the gradient."""
         ...
 
     def flow_gradients(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -103,6 +111,11 @@ def snip(seen: Evidence) -> dict[str, Tensor]:
     return {name: (initial[name].detach() * gradients[name]).abs() for name in seen.trained}
 
 
+def grasp(seen: Evidence) -> dict[str, Tensor]:
+    initial, gradients = seen.beginning.weights, seen.beginning.norm_gradients(tuple(seen.masks))
+    return {name: initial[name].detach() * gradients[name] for name in seen.trained}
+
+
 def synflow(seen: Evidence) -> dict[str, Tensor]:
     masked = apply_mask(seen.beginning.weights, seen.masks)
     absolute = {
@@ -120,6 +133,7 @@ SCORES: dict[str, Score] = {
     "magnitude-increase": magnitude_increase,
     "large-final-same-sign": large_final_same_sign,
     "snip": snip,
+    "grasp": grasp,
     "synflow": synflow,
 }
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from raylottery.spec.classifier import (
-    DATASETS,
-    MODELS,
-    ClassifierTrainer,
-    DataSize,
-    parse_cnn,
-    parse_mlp,
-)
+from raylottery.spec.classifier import MODELS, ClassifierTrainer, parse_cnn, parse_mlp
 from raylottery.spec.controls import CONTROLS, Control, Sources
+from raylottery.spec.datasets import DATASETS, DataSize
 from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.expand import Arm, Lineage, expand, lineages
 from raylottery.spec.extent import Extent

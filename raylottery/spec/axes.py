@@ -147,6 +147,15 @@ def axis_fields(sweep: type[BaseModel], kind: str | None) -> list[str]:
         for name, field in sweep.model_fields.items()
         for part in sections(field)
         if kind is None or len(sections(field)) == 1 or kind in kinds(part)
-        for inner in part.model_fields
+        for inner in plain_fields(part)
     ]
     return [path for path in dict.fromkeys(found) if path not in NO_AXIS]
+
+
+def plain_fields(section: type[BaseModel]) -> Iterator[str]:
+    """The fields of a section that are none themselves, and those of sections within it."""
+    for name, field in section.model_fields.items():
+        below = sections(field)
+        yield from (f"{name}.{inner}" for part in below for inner in plain_fields(part))
+        if not below:
+            yield name

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raylottery.errors import did_you_mean
+from raylottery.spec.datasets import DATASETS, DataSize
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen, determinants
 from raylottery.spec.kernel import KERNEL_PROTOCOL
+from raylottery.spec.nuisance import Nuisance
 from raylottery.spec.problems import Key, Problem, Problems, StrictModel, changed, shown
 
-
-@dataclass(frozen=True, kw_only=True)
-class DataSize:
-    """Examples in each part of a data set, and the shape of what a network takes and gives."""
-
-    train: int
-    valid: int
-    test: int
-    shape: tuple[int, ...]
-    """Of one example: (inputs,), or (channels, height, width)."""
-    classes: int
-
-    @property
-    def inputs(self) -> int:
-        """Numbers in one example."""
-        return prod(self.shape)
-
-
-DATASETS = {
-    "mnist1d": DataSize(train=3500, valid=500, test=1000, shape=(40,), classes=10),
-    "cifar10": DataSize(train=45000, valid=5000, test=10000, shape=(3, 32, 32), classes=10),
-    "cifar100": DataSize(train=45000, valid=5000, test=10000, shape=(3, 32, 32), classes=100),
-    "mnist": DataSize(train=55000, valid=5000, test=10000, shape=(1, 28, 28), classes=10),
-    "fashion-mnist": DataSize(train=55000, valid=5000, test=10000, shape=(1, 28, 28), classes=10),
-    "cifar-like": DataSize(train=4500, valid=500, test=1000, shape=(3, 32, 32), classes=10),
-}
-"""The data sets; cifar-like is generated, in the size that `examples` says."""
 
 MODELS = (
     "lenet-300-100", "conv-2", "conv-4", "conv-6", "resnet-20", "resnet-56", "resnet-18",
@@ -144,6 +118,13 @@ class ClassifierTrainer(StrictModel):
     255. Data that are no pixels stay as published."""
     augment: Annotated[Literal["none", "flip-crop", "flip-crop-cutout"], Frozen("none")] = "none"
     """What is done to training images: mirrored and shifted by up to 4 pixels, a hole cut in."""
+    nuisance: Annotated[Nuisance, Frozen(Nuisance())] = Nuisance()
+    """Inputs that tell nothing new, added to those of data that are no images."""
+    shuffle: Annotated[Literal["none", "pixels", "labels"], Frozen("none")] = "none"
+    """Whether the data are shuffled: the places of their inputs, in one order for all examples, or
+    the labels of the training examples."""
+    shuffle_seed: Annotated[int, Frozen(0)] = Field(0, ge=0, lt=2**63)
+    """What they are shuffled by."""
     precision: Annotated[Literal["float32", "tf32", "bf16"], Frozen("float32")] = "float32"
     """Arithmetic of products: float32, tf32 (GPUs), or bf16 where torch holds it safe."""
     channels_last: Annotated[bool, Frozen(True)] = True
@@ -215,25 +196,31 @@ class ClassifierTrainer(StrictModel):
             text = f"{self.length} comes to no update at all; say at least 1it."
             yield Problem(("length",), text)
             return
-        images = len(self.size.shape) == 3
+        shape = self.packed_size.shape
+        images = len(shape) == 3
         if not images:
             for name in ("augment", "normalise"):
                 if name in changed(self):
                     text = f"is for images, and {self.dataset} has none; leave it out."
                     yield Problem((name,), text)
+        elif self.nuisance.inputs:
+            text = f"is for data without images, and {self.dataset} has some; leave it out, "
+            yield Problem(("nuisance",), f"{text}or say dataset: mnist1d.")
         papers = self.model in MODELS and self.model != "lenet-300-100"
         if not images and (papers or parse_cnn(self.model)):
             text = f"{self.model} looks at images, and {self.dataset} has none; say an mlp-..."
             yield Problem(("model",), text)
         channels = parse_cnn(self.model)
         if images and channels:
-            most = min(self.size.shape[1:]).bit_length() - 1
+            most = min(shape[1:]).bit_length() - 1
             if len(channels) > most:
                 text = f"{self.model} halves its images {len(channels)} times, and those of "
                 text += f"{self.dataset} are gone after {most}; say at most {most} widths."
                 yield Problem(("model",), text)
         if self.engine == "compiled":
             yield from self._uncompiled()
+        if self.shuffle_seed and self.shuffle == "none":
+            yield Problem(("shuffle_seed",), "means nothing without shuffle; leave it out.")
         if self.nesterov and not self.momentum:
             yield Problem(("nesterov",), "looks ahead along the momentum; set momentum too.")
         if (self.schedule == "drops") != bool(self.drops):
@@ -250,9 +237,8 @@ class ClassifierTrainer(StrictModel):
 
     def _uncompiled(self) -> Iterator[Problem]:
         """What the compiled engine cannot do."""
-        mlp = parse_mlp(self.model)
-        if self.model != "lenet-300-100" and (mlp is None or mlp[0]):
-            text = "the compiled engine trains plain dense layers only; say an mlp-..., or say "
+        if self.model != "lenet-300-100" and parse_mlp(self.model) is None:
+            text = "the compiled engine trains dense layers only; say an mlp-..., or say "
             yield Problem(("model",), text + "engine: torch.")
         for name in changed(self):
             if why := UNCOMPILED.get(name):
@@ -276,7 +262,15 @@ class ClassifierTrainer(StrictModel):
 
     @property
     def size(self) -> DataSize:
-        """The data set's."""
+        """Of the data as a network is shown them."""
+        size = self.packed_size
+        if not self.nuisance.inputs:
+            return size
+        return replace(size, shape=(size.inputs + self.nuisance.inputs,))
+
+    @property
+    def packed_size(self) -> DataSize:
+        """Of the data set as it is kept on disk."""
         size = DATASETS[self.dataset]
         if self.examples is None:
             return size

@@ -37,6 +37,10 @@ class Sources:
     """`ticket` (the ticket's own), `reinit`, `permuted-layer`, `sign-constant` or `sign-kept`."""
     modes: tuple[Mode, ...] = ("branch", "own")
     """How it may be grown, the way it is unless asked first."""
+    replicates: bool = False
+    """Whether it is trained with another order of the data than the ticket."""
+    shuffles: Literal["pixels", "labels"] | None = None
+    """What of a classifier's data is shuffled before it is trained."""
 
     @property
     def scope(self) -> str | None:
@@ -57,6 +61,9 @@ CONTROLS = {
     "erk-random": Sources(mask="random-erk", weights="ticket", modes=("own",)),
     "sign-constant": Sources(mask="imp", weights="sign-constant"),
     "sign-kept-reinit": Sources(mask="imp", weights="sign-kept"),
+    "replicate": Sources(mask="imp", weights="ticket", modes=("branch",), replicates=True),
+    "shuffled-pixels": Sources(mask="imp", weights="ticket", modes=("branch",), shuffles="pixels"),
+    "shuffled-labels": Sources(mask="imp", weights="ticket", modes=("branch",), shuffles="labels"),
 }
 
 FROM_SCRATCH = ("reinit", "sign-constant", "sign-kept")
@@ -110,7 +117,7 @@ class Control(StrictModel):
         if lineage not in modes:
             why = {
                 "branch": "prunes at random from the dense network on, along lineages of its own",
-                "own": "has no mask that could be pruned round after round, so it branches",
+                "own": "has no search of its own, so it branches",
             }[lineage]
             raise ValueError(f"{kind} {why}; leave it out, or say {modes[0]}.")
         return lineage

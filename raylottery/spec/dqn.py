@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import Frozen, canonical, determinants
 from raylottery.spec.kernel import KERNEL_PROTOCOL
+from raylottery.spec.nuisance import Nuisance
 from raylottery.spec.problems import Problem, Problems, StrictModel, changed, shown
 
 
@@ -56,6 +57,8 @@ class DQNTrainer(StrictModel):
     """Keyword arguments of the environment."""
     preprocess: Annotated[Literal["none", "atari", "yu2020"], Frozen("none")] = "none"
     """Wrappers: atari (84x84 grey, 4 frames) or yu2020 (52x40 grey, 4 frames) for Atari games."""
+    nuisance: Annotated[Nuisance, Frozen(Nuisance())] = Nuisance()
+    """Inputs that tell nothing new, added to flat observations."""
     normalise: Annotated[bool, Frozen(False)] = False
     """Whether observations are divided by their running spread, after taking off their mean."""
     model: Literal["mlp", "minatar", "nature", "yu2020"] = "mlp"
@@ -154,7 +157,8 @@ class DQNTrainer(StrictModel):
 
     @model_validator(mode="after")
     def _fits(self) -> DQNTrainer:
-        faults = [*self._uneven(), *self._too_short(), *self._unread(), *self._uncompiled()]
+        checks = (self._uneven, self._too_short, self._unread, self._not_flat, self._uncompiled)
+        faults = [problem for check in checks for problem in check()]
         if not faults:
             try:
                 self.steps(self.epsilon_decay)
@@ -229,6 +233,15 @@ class DQNTrainer(StrictModel):
         if "loss" in given and self.atoms > 1:
             text = "a distribution is learnt by its cross-entropy; leave it out, or say atoms: 1."
             yield Problem(("loss",), text)
+
+    def _not_flat(self) -> Iterator[Problem]:
+        """Images, which nuisance inputs cannot be added to."""
+        if not self.nuisance.inputs:
+            return
+        for name in ("model", "preprocess"):
+            if name in changed(self):
+                text = f"is for flat observations, and {name}: {getattr(self, name)} is for images"
+                yield Problem(("nuisance",), f"{text}; leave one of them out.")
 
     def _uncompiled(self) -> Iterator[Problem]:
         """What the compiled engine cannot do."""

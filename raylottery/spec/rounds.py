@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylottery.spec.controls import FROM_SCRATCH, Control
+from raylottery.spec.controls import CONTROLS, FROM_SCRATCH, Control
 from raylottery.spec.extent import Extent
 from raylottery.spec.fingerprint import determinants, fingerprint
 from raylottery.spec.sections import STOP_RULES, Stop
@@ -36,6 +36,7 @@ class Round:
     index: int
     seed: int
     replicate: int = 0
+    """Which order of the data it is trained with: the same ticket may be trained with several."""
     control: str = "ticket"
     draw: int = 0
     lineage_mode: str = "own"
@@ -68,6 +69,11 @@ class Round:
     def is_narrowed(self) -> bool:
         """Whether it trains a narrower network than the study's, and no part of that."""
         return self.mask_source == "dense" and self.index > 0
+
+    @property
+    def shuffles(self) -> str | None:
+        """What of the data is shuffled before it is trained, if anything is."""
+        return CONTROLS[self.control].shuffles if self.control != "ticket" else None
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ def pruned_round(
         index=index,
         seed=parent.seed,
         control="ticket" if control is None else control.kind,
+        replicate=draw + 1 if control is not None and control.sources.replicates else 0,
         draw=draw,
         lineage_mode=mode,
         mask_source=mask,

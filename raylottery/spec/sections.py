@@ -16,7 +16,7 @@ from raylottery.spec.quantity import Memory
 
 MAX_ROUNDS = 1000
 
-AT_INITIALISATION = ("initial-magnitude", "snip", "synflow")
+AT_INITIALISATION = ("initial-magnitude", "snip", "grasp", "synflow")
 """Scores that no training changes."""
 FROM_BEGINNING = (*AT_INITIALISATION, "magnitude-increase", "large-final-same-sign")
 """Scores that look at the weights a seed begins with."""
@@ -47,9 +47,10 @@ class Prune(StrictModel):
         "magnitude-increase",
         "large-final-same-sign",
         "snip",
+        "grasp",
         "synflow",
     ] = "magnitude"
-    """What ranks the weights; the lowest go. initial-magnitude, snip and synflow prune at
+    """What ranks the weights; the lowest go. initial-magnitude, snip, grasp and synflow prune at
     initialisation: they look at the untrained network alone."""
     scope: Literal["global", "layerwise", "erk"] = "global"
     """Among which weights they are ranked: all, those of each layer, or by ERK densities."""

@@ -255,8 +255,10 @@ class Sweep(StrictModel):
 
 def _unscorable(score: str, trainer: DQNTrainer) -> str | None:
     """Why a score cannot be worked out for an agent, or None."""
-    if score == "snip":
-        return "snip looks at training data, and an agent has none before it plays; say synflow."
+    if score in ("snip", "grasp"):
+        return (
+            f"{score} looks at training data, and an agent has none before it plays; say synflow."
+        )
     if score == "synflow" and (trainer.dueling or trainer.atoms > 1):
         what = "dueling streams" if trainer.dueling else "a distribution over atoms"
         return f"synflow adds outputs up, and those of {what} cancel; say initial-magnitude."
@@ -277,6 +279,19 @@ def _unfit(control: Control, said: Mapping[str, Any]) -> str | None:
         return (
             f"an own lineage of {kind} begins with other weights than the seed's, which "
             f"prune.score: {prune.score} looks at; say lineage: branch."
+        )
+    seeds = ("env_seed", "exploration_seed")
+    if kind == "replicate" and reset and all(getattr(reset, name) == "same" for name in seeds):
+        return (
+            "a replicate differs from its ticket in chance alone, and reset.env_seed and "
+            "reset.exploration_seed leave it none; say new for one of them."
+        )
+    if control.sources.shuffles and isinstance(trainer, DQNTrainer):
+        return f"{kind} shuffles a data set, and an agent has none; take another control."
+    if control.sources.shuffles and trainer is not None and trainer.shuffle != "none":
+        return (
+            f"{kind} shuffles the data, and trainer.shuffle: {trainer.shuffle} does so already; "
+            f"leave one of them out."
         )
     if kind == "small-dense" and trainer is not None:
         if hidden_widths(trainer) is None:

@@ -133,6 +133,17 @@ def table(sweep: str, name: str) -> str:
     return sweep_file(sweep, f"{name}.parquet")
 
 
+def analyses(sweep: str) -> str:
+    """The folder of the tables that probes of a sweep's tickets gave."""
+    return f"{sweep_folder(sweep)}/analyses"
+
+
+def analysis(sweep: str, kind: str) -> str:
+    """The table that one kind of analysis gave."""
+    _require(_FILE, kind, "a kind of analysis has a plain name")
+    return f"{analyses(sweep)}/{kind}.parquet"
+
+
 def provenance(sweep: str) -> str:
     """Who ran a sweep last, from where and with what."""
     return sweep_file(sweep, "provenance.json")

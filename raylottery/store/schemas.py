@@ -83,3 +83,62 @@ LINEAGES = _schema(
     ("seed", pa.int64()),
     ("values spec", pa.string()),
 )
+
+_TICKET = (
+    ("sweep arm arm_label lineage", pa.string()),
+    ("seed round", pa.int64()),
+    ("density", pa.float64()),
+)
+_CONTROL = (*_TICKET, ("control lineage_mode", pa.string()), ("draw", pa.int64()))
+
+ANALYSES = {
+    "connectivity": _schema(
+        "connectivity",
+        *_TICKET,
+        ("other rewind_weights", pa.string()),
+        ("alpha error barrier", pa.float64()),
+        ("batch_norm", pa.string()),
+    ),
+    "overlap": _schema(
+        "overlap",
+        *_TICKET,
+        ("kind other_lineage", pa.string()),
+        ("other_round kept_both kept_either", pa.int64()),
+        ("overlap chance", pa.float64()),
+    ),
+    "profiles": _schema(
+        "profiles",
+        *_CONTROL,
+        ("layer", pa.string()),
+        ("index prunable kept", pa.int64()),
+        ("layer_density share_of_kept relative", pa.float64()),
+    ),
+    "inputs": _schema(
+        "inputs",
+        *_CONTROL,
+        ("input", pa.int64()),
+        ("input_kind", pa.string()),
+        ("source", pa.int64()),
+        ("name", pa.string()),
+        ("fanout", pa.int64()),
+        ("share", pa.float64()),
+        ("alive", pa.bool_()),
+        nullable=("source",),
+    ),
+    "dormant": _schema(
+        "dormant",
+        *_CONTROL,
+        ("layer", pa.string()),
+        ("units dead dormant", pa.int64()),
+    ),
+    "size": _schema(
+        "size",
+        *_CONTROL,
+        ("params params_kept", pa.int64()),
+        ("compression", pa.float64()),
+        ("macs macs_kept", pa.int64()),
+        ("speedup", pa.float64()),
+        nullable=("speedup",),
+    ),
+}
+"""What `raylottery analyse` writes, by the kind that is asked for."""

@@ -221,6 +221,11 @@ def _round_order(round: Round):
 
 def to_bytes(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> bytes:
     """Rows as the bytes of a Parquet file; ValueError if one has other columns than the schema."""
+    return encode(typed(rows, schema))
+
+
+def typed(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; ValueError if one has other columns than the schema."""
     rows = list(rows)
     for row in rows:
         if set(row) != set(schema.names):
@@ -228,7 +233,7 @@ def to_bytes(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> bytes:
             raise ValueError(f"a row has other columns than its table: {odd}")
     # Values find their own type first: given the schema's, Arrow would cut 1.5 down to 1 unasked.
     columns = [pa.array([row[field.name] for row in rows]).cast(field.type) for field in schema]
-    return encode(pa.table(columns, schema=schema))
+    return pa.table(columns, schema=schema)
 
 
 def encode(table: pa.Table) -> bytes:

@@ -7,7 +7,7 @@ is drawn from it is the same on every device.
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,6 +18,10 @@ from torch.nn import functional
 from raylottery.errors import TrainingError
 from raylottery.spec import ClassifierTrainer, DQNTrainer
 from raylottery.trainers.base import Weights, seeded
+
+
+TEMPERATURE = 200.0
+"""Of GraSP, as its authors set it: outputs so small that every class is as likely."""
 
 
 class UntrainedNet:
@@ -44,6 +48,22 @@ class UntrainedNet:
 
     def loss_gradients(self) -> Mapping[str, Tensor]:
         """Of the training's loss on the batch that the dense round begins with."""
+        weights, loss = self.loss(temperature=1)
+        with one_thread():
+            return gradients(loss, weights)
+
+    def norm_gradients(self, names: Sequence[str]) -> Mapping[str, Tensor]:
+        """Of half the squared norm of that gradient by some parameters: the product of the Hessian
+        and the gradient. Outputs are divided by a temperature before the loss is taken."""
+        weights, loss = self.loss(temperature=TEMPERATURE)
+        chosen = {name: weights[name] for name in names}
+        with one_thread():
+            slopes = gradients(loss, chosen, create_graph=True)
+            squares = torch.stack([slope.square().sum() for slope in slopes.values()])
+            return gradients(squares.sum() / 2, chosen)
+
+    def loss(self, temperature: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Leaves that are the weights, and the loss on the batch the dense round begins with."""
         from raylottery.trainers.classifier import data
         from raylottery.trainers.classifier.loop import Batches
 
@@ -53,8 +73,8 @@ class UntrainedNet:
         net.train()
         weights = leaves(net, self.weights)
         with seeded(self.data_seed), one_thread():  # a network may draw, as dropout does
-            loss = functional.cross_entropy(functional_call(net, weights, x), y)
-            return gradients(loss, weights)
+            outputs = functional_call(net, weights, x)
+            return weights, functional.cross_entropy(outputs / temperature, y)
 
     def flow_gradients(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Of the sum of all outputs for an input of ones, with these weights."""
@@ -81,11 +101,17 @@ def leaves(net: nn.Module, weights: Weights) -> dict[str, Tensor]:
     }
 
 
-def gradients(value: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def gradients(
+    value: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False
+) -> dict[str, Tensor]:
     """Of a value by each parameter; zero where it does not depend on it."""
     names = [name for name, weight in weights.items() if weight.requires_grad]
     found = torch.autograd.grad(
-        value, [weights[name] for name in names], materialize_grads=True, allow_unused=True
+        value,
+        [weights[name] for name in names],
+        create_graph=create_graph,
+        materialize_grads=True,
+        allow_unused=True,
     )
     return dict(zip(names, found, strict=True))
 

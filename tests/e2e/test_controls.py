@@ -152,7 +152,7 @@ def test_a_plan_says_what_goes_to_controls(finished, capsys, tmp_path):
     file.write_text(EVERY, encoding="utf-8")
     place = ["--store", str(tmp_path / "none"), "--set", "axes={}"]
     assert main(["plan", str(file), *place]) == 0
-    controls = 10 * 3 + 5 - 1  # the own lineages' first rounds are those that branch off
+    controls = 13 * 3 + 5 - 1  # the own lineages' first rounds are those that branch off
     assert main(["plan", str(file), *place, "--json"]) == 0
     text = capsys.readouterr().out
     line = next(line for line in text.splitlines() if line.startswith("controls:"))
@@ -160,7 +160,7 @@ def test_a_plan_says_what_goes_to_controls(finished, capsys, tmp_path):
     assert found["updates"] == 2 * 70 * (4 + controls + 1)
     assert found["updates_of_controls"] == 2 * 70 * (controls + 1)
     assert line == (
-        f"controls: 90 % of all training, {found['updates_of_controls']} of {found['updates']} "
+        f"controls: 92 % of all training, {found['updates_of_controls']} of {found['updates']} "
         f"updates"
     )
     assert not (tmp_path / "none").exists()
@@ -190,7 +190,7 @@ def test_an_own_lineage_that_fails_goes_no_further_and_holds_up_no_ticket(
     assert run_inline(tmp_path, "axes={}", "seeds=[0]", own).exit_code == 0
 
 
-SCORES = "axes={prune.score: [initial-magnitude, magnitude-increase, snip, synflow]}"
+SCORES = "axes={prune.score: [initial-magnitude, magnitude-increase, snip, grasp, synflow]}"
 
 
 def test_masks_at_initialisation_owe_nothing_to_the_training(tmp_path, run_inline, table):
@@ -207,7 +207,8 @@ def test_masks_at_initialisation_owe_nothing_to_the_training(tmp_path, run_inlin
             assert not torch.equal(weights["0.weight"], changed["0.weight"])
             same[one["score_fn"]] = masks == others
     assert same == {
-        "initial-magnitude": True, "magnitude-increase": False, "snip": True, "synflow": True,
+        "initial-magnitude": True, "magnitude-increase": False, "snip": True, "grasp": True,
+        "synflow": True,
     }  # fmt: skip
 
 

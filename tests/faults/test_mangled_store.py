@@ -182,6 +182,7 @@ def commands(store: Path, sweeps: dict[str, Path], some: random.Random) -> list[
             ["compare", name, "--by", some.choice(["control", "prune.rounds"]), *as_json],
             ["compare", *NAMES, "--by", "prune.scope", *as_json],
             ["export", name, "--to", f"{out}{some.choice(['.csv', '.parquet', '.tex'])}"],
+            ["analyse", name, some.choice(["overlap", "profiles"]), *as_json],
             ["doctor", *as_json],
             ["doctor", "--repair", *as_json],
             [
@@ -233,6 +234,7 @@ def whole(tmp_path_factory, sweeps) -> Path:
     )  # fmt: skip
     for path in sweeps.values():
         assert main(["run", str(path), "--store", str(store), "--inline", "--json"]) == 0
+    assert main(["analyse", "tiny", "profiles", "--store", str(store)]) == 0
     return store
 
 

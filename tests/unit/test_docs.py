@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from raylottery.spec import parse_sweep, read_sweep
-from raylottery.store.schemas import ROUNDS
+from raylottery.store.schemas import ANALYSES, ROUNDS
 from tests.conftest import ROOT
 
 
@@ -34,12 +34,26 @@ def test_the_sweep_reference_is_up_to_date(reference):
 def test_the_table_reference_names_every_column_of_rounds():
     text = (ROOT / "docs/tables.md").read_text()
     section = text.split("## rounds.parquet")[1].split("## curves.parquet")[0]
-    named = {
-        name
-        for row in re.findall(r"^\| ([a-z_, ]+) \|", section, re.MULTILINE)
-        for name in row.split(", ")
-    }
-    assert named - {"column"} == set(ROUNDS.names)
+    assert columns(section) == set(ROUNDS.names)
+
+
+@pytest.mark.parametrize("kind", ANALYSES)
+def test_the_reference_of_probes_names_every_column(kind):
+    text = (ROOT / "docs/probes.md").read_text()
+    common, *sections = re.split(r"^## (?=[a-z]+$)", text, flags=re.MULTILINE)
+    [own] = [section for section in sections if section.startswith(f"{kind}\n")]
+    shared = columns(common.split("controls too")[1])
+    for_controls = {"control", "lineage_mode", "draw"}
+    if kind in ("connectivity", "overlap"):
+        shared -= for_controls
+    assert shared | columns(own) == set(ANALYSES[kind].names)
+
+
+def columns(text: str) -> set[str]:
+    """What a document's tables of columns name."""
+    tables = re.findall(r"^\| column \|.*\n((?:\|.*\n?)+)", text, re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z_, ]+) \|", "".join(tables), re.MULTILINE)
+    return {name for row in rows for name in row.split(", ")}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda p: p.name)

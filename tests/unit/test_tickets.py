@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raylottery.spec import CONTROLS, lineages
-from raylottery.tickets import afresh, chance, own_draw
+from raylottery.tickets import afresh, chance, data_seed, own_draw
 from tests.unit.spec.samples import study
 
 
@@ -36,3 +36,17 @@ def test_draws_prune_the_parent_alike_unless_each_has_its_own(rounds):
     """Random scores prune the lineage's ticket, whatever is drawn from it then."""
     for round in rounds:
         assert bool(own_draw(round)) == (round.lineage_mode == "own" and round.draw > 0)
+
+
+def test_replicates_and_they_alone_have_an_order_of_the_data_of_their_own(rounds):
+    orders = {(r.seed, r.index, 0): data_seed(r, r.index) for r in rounds if not r.replicate}
+    trunks = {(r.seed): data_seed(r, 0) for r in rounds}
+    for round in rounds:
+        assert data_seed(round, 0) == trunks[round.seed]
+        place = round.seed, round.index, round.replicate
+        assert orders.setdefault(place, data_seed(round, round.index)) == data_seed(
+            round, round.index
+        )
+        replicate = round.draw + 1 if round.control == "replicate" else 0
+        assert round.replicate == replicate
+    assert len({*orders.values(), *trunks.values()}) == 2 * (3 * 3 + 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import platform
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raylottery.spec import ClassifierTrainer, DataSize
+from raylottery.spec import ClassifierTrainer, DataSize, derive_seed
+from raylottery.spec.nuisance import Nuisance
 from raylottery.trainers.classifier import cifarlike, packed
 from raylottery.trainers.classifier.packed import Whole
 
@@ -34,7 +35,7 @@ class Split:
         return len(self.y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set, split three ways."""
 
@@ -44,6 +45,14 @@ class Dataset:
     mean: Tensor
     """Of each channel of the training images, black being 0 and white 1; of no images, empty."""
     std: Tensor
+    order: Tensor | None
+    """Of places that are shuffled, the one that is shown at each."""
+
+    def arranged(self, x: Tensor) -> Tensor:
+        """Examples as they are kept, every input in its place; of an image, all channels alike."""
+        if self.order is None:
+            return x
+        return x.flatten(max(1, x.ndim - 2))[..., self.order].view_as(x)
 
     @functools.cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -53,20 +62,54 @@ class Dataset:
 
 def load(spec: ClassifierTrainer, device: str) -> Dataset:
     """The data of a study, on `device`; kept for the next round and the next lineage."""
-    return on_device(spec.dataset, spec.size, packed.place(spec.dataset, spec.size), device)
+    at = packed.place(spec.dataset, spec.packed_size)
+    dataset = on_device(spec.dataset, spec.packed_size, at, spec.nuisance, device)
+    if spec.shuffle == "none":
+        return dataset
+    return shuffled(dataset, spec.shuffle, spec.shuffle_seed)
 
 
 @functools.lru_cache(maxsize=4)
-def on_device(name: str, size: DataSize, at: Path, device: str) -> Dataset:
+def on_device(name: str, size: DataSize, at: Path, extra: Nuisance, device: str) -> Dataset:
     provide(name, size)
     pack = packed.opened(name, size)
-    tensors = {file: torch.from_numpy(a).to(device) for file, a in pack.arrays.items()}
+    tensors = {file: torch.from_numpy(a) for file, a in pack.arrays.items()}
     splits = {
-        split: Split(tensors[f"{split}-x.npy"], tensors[f"{split}-y.npy"])
+        split: Split(
+            widened(tensors[f"{split}-x.npy"], extra, split).to(device),
+            tensors[f"{split}-y.npy"].to(device),
+        )
         for split in packed.SPLITS
     }
     mean, std = torch.tensor(pack.mean, device=device), torch.tensor(pack.std, device=device)
-    return Dataset(**splits, mean=mean, std=std)
+    return Dataset(**splits, mean=mean, std=std, order=None)
+
+
+def widened(x: Tensor, extra: Nuisance, split: str) -> Tensor:
+    """Examples with nuisance inputs behind their own.
+
+    The noise belongs to the data set, as its splits do: all lineages and rounds see the same.
+    """
+    if not extra.inputs:
+        return x
+    noise = torch.empty(len(x), extra.noise)
+    for place in range(extra.noise):
+        generator = torch.Generator().manual_seed(derive_seed("nuisance", split, place))
+        noise[:, place].normal_(0, extra.scale, generator=generator)
+    own = x.flatten(1)
+    return torch.cat([own, noise, own[:, extra.sources(own.shape[1])]], dim=1)
+
+
+def shuffled(dataset: Dataset, what: str, seed: int) -> Dataset:
+    """A data set whose inputs stand in other places, in all its parts; or whose training labels
+    belong to other examples, so that nothing can be learnt but by heart."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = dataset.train.x, dataset.train.y
+    if what == "labels":
+        order = torch.randperm(len(y), generator=generator)
+        return replace(dataset, train=Split(x, y[order.to(y.device)]))
+    places = x[0].flatten(max(0, x[0].ndim - 2)).shape[-1]
+    return replace(dataset, order=torch.randperm(places, generator=generator).to(x.device))
 
 
 def provide(name: str, size: DataSize) -> None:
@@ -113,6 +156,7 @@ GENERATORS = {"mnist1d": mnist1d, "cifar-like": cifar_like}
 
 def prepared(x: Tensor, spec: ClassifierTrainer, dataset: Dataset) -> Tensor:
     """A batch as floats on the scale that `normalise` names; what is no image stays as it is."""
+    x = dataset.arranged(x)
     if x.dtype != torch.uint8:
         return x
     x = x.float()

@@ -110,6 +110,7 @@ def test_help_takes_a_blink(tmp_path, words):
         ("compare --by x", "nothing is given for NAMES. (One sweep or more.)", "compare "),
         ("ticket name lineage --to x", "nothing is given for ROUND. (The round;", "ticket "),
         ("ticket name lineage one --to x", 'ROUND: unable to convert "one" into int', "ticket "),
+        ("analyse name", "nothing is given for KIND. (connectivity, overlap", "analyse "),
         ("export name", "nothing is given for --to. (The file to write", "export "),
         ("play name lineage", "nothing is given for ROUND. (The round;", "play "),
         ("play name lineage 1 --episodes few", "--episodes: unable to convert", "play "),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +23,10 @@ class Beginning:
 
     def loss_gradients(self) -> Weights:
         return self.gradients or {name: torch.zeros_like(w) for name, w in self.weights.items()}
+
+    def norm_gradients(self, names: Sequence[str]) -> Weights:
+        """As they are given too."""
+        return {name: self.loss_gradients()[name] for name in names}
 
     def flow_gradients(self, weights: Weights) -> Weights:
         """Those of a chain of the matrices among the weights, in order."""

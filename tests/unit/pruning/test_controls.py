@@ -17,7 +17,9 @@ Weights = dict[str, torch.Tensor]
 
 SIGNED = ["sign-constant", "sign-kept-reinit"]
 PRUNED_AT_RANDOM = ["random-pruned", "erk-random"]
-SAME_MASK = ["reinit", "permuted-weights", *SIGNED, *PRUNED_AT_RANDOM]
+UNALTERED = [*PRUNED_AT_RANDOM, "replicate", "shuffled-pixels", "shuffled-labels"]
+"""What differs from the ticket was done before, or is done to its training."""
+SAME_MASK = ["reinit", "permuted-weights", *SIGNED, *UNALTERED]
 PERMUTED_MASK = ["permuted-mask", "permuted-both", "random-ticket"]
 FRESH = ["reinit", "random-ticket", "random-global"]
 OWN_VALUES = ["permuted-weights", "permuted-mask", "permuted-both", "sign-constant"]
@@ -147,6 +149,16 @@ def test_permuting_leaves_biases_norms_and_buffers_at_the_snapshot(control, case
 @given(case=cases)
 def test_controls_of_the_weights_keep_the_mask(control, case):
     assert case.alter(control)[1] == case.masks
+
+
+@pytest.mark.parametrize("control", UNALTERED)
+@quick
+@given(case=cases)
+def test_the_ticket_itself_stays_to_the_bit(control, case):
+    weights, masks = case.alter(control)
+    assert masks == case.masks
+    expected = apply_mask(case.weights, case.masks)
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights.items())
 
 
 @pytest.mark.parametrize("control", PERMUTED_MASK)

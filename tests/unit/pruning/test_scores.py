@@ -63,6 +63,12 @@ def test_snip_is_what_the_loss_would_lose_with_a_weight():
     assert scored("snip", 9.0, 2.0, gradient=-0.25) == 0.5
 
 
+def test_grasp_is_what_the_gradient_would_lose_with_a_weight():
+    """One without which it would grow is worth less than nothing."""
+    assert scored("grasp", 9.0, -2.0, gradient=-0.25) == 0.5
+    assert scored("grasp", 9.0, 2.0, gradient=-0.25) == -0.5
+
+
 @pytest.mark.parametrize("score", SCORES)
 def test_scores_say_what_they_look_at(score):
     """By these a sweep is refused that asks for a mask rule, or an own lineage, in vain."""
@@ -81,14 +87,16 @@ def test_scores_say_what_they_look_at(score):
     assert (after == one) == (score in (*AT_INITIALISATION, "random"))
 
 
-def test_snip_gives_at_every_density_the_masks_of_one_ranking():
+@pytest.mark.parametrize("score", ["snip", "grasp"])
+def test_of_one_batch_come_the_masks_of_one_ranking_at_every_density(score):
     weights = chain((8, 7, 6), seed=4)
     beginning = Beginning(weights, chain((8, 7, 6), 5))
     masks = Masks.dense(weights, weights)
     for _ in range(3):
-        how = Prune(score="snip", fraction=0.5, rounds=3)
+        how = Prune(score=score, fraction=0.5, rounds=3)
         masks = prune(weights, masks, how, targets(weights), 0, beginning)
-    worth = {n: (w * beginning.gradients[n]).abs() for n, w in weights.items()}
+    worth = {n: w * beginning.gradients[n] for n, w in weights.items()}
+    worth = {n: w.abs() if score == "snip" else w for n, w in worth.items()}
     least_kept = min(worth[name][mask].min() for name, mask in masks.items())
     most_gone = max(worth[name][~mask].max() for name, mask in masks.items())
     assert least_kept > most_gone

@@ -63,6 +63,18 @@ def test_draws_are_apart_and_the_first_is_the_one_alone():
     ]  # fmt: skip
 
 
+def test_a_replicate_is_the_ticket_but_for_the_order_of_the_data():
+    late = ("rewind.weights=1ep",)
+    said = controls("{kind: replicate, draws: 2, at: [4]}", sets=late)
+    ticket = tickets(*late)[4]
+    assert [r.replicate for r in said] == [1, 2]
+    for draw, round in enumerate(said):
+        assert round.spec == {**ticket.spec, "control": {"name": "replicate", "draw": draw}}
+        assert round.parent == ticket.parent
+        same = ("mask_source", "weight_source", "rewind_step", "clock", "end", "length", "prune")
+        assert [getattr(round, name) for name in same] == [getattr(ticket, name) for name in same]
+
+
 def test_an_own_lineage_stands_on_itself():
     own = controls("{kind: permuted-both, lineage: own, draws: 2}")
     line = tickets()
@@ -161,8 +173,8 @@ FORMS = "say every 3, densities such as [0.2, 0.05], or rounds such as [3, 6]."
         ("{kind: reinit, lineage: onw}", ".lineage: no such value: 'onw'. Did you mean 'own'?"),
         (
             "{kind: small-dense, lineage: own}",
-            ".lineage: small-dense has no mask that could be pruned round after round, so it "
-            "branches; leave it out, or say branch.",
+            ".lineage: small-dense has no search of its own, so it branches; leave it out, or say "
+            "branch.",
         ),
         (
             "{kind: erk-random, lineage: branch}",
@@ -226,6 +238,16 @@ def test_what_has_other_layers_cannot():
     ]
 
 
+def test_a_replicate_of_an_agent_needs_some_chance_to_differ_in():
+    text = altered(("[random-ticket]", "[replicate]"), text=AGENT)
+    same = "reset={env_seed: same, exploration_seed: same}"
+    assert refusal(text, (same, "axes={}", "stop={}")) == [
+        "study.yaml:22: controls[0]: a replicate differs from its ticket in chance alone, and "
+        "reset.env_seed and reset.exploration_seed leave it none; say new for one of them."
+    ]
+    assert agent("controls=[replicate]", "reset={env_seed: same}")
+
+
 def test_a_narrowed_agent_takes_nothing_that_has_other_shapes():
     assert agent("controls=[small-dense]")
     for reset in ("optimizer: kept", "replay: prefilled", "target: previous"):
@@ -249,6 +271,8 @@ def test_an_own_lineage_of_other_weights_has_no_score_that_looks_at_the_seeds():
     [
         (("prune.score=snip",), "snip looks at training data, and an agent has none before it "
                                 "plays; say synflow."),
+        (("prune.score=grasp",), "grasp looks at training data, and an agent has none before it "
+                                 "plays; say synflow."),
         (("prune.score=synflow", "trainer.dueling=true"),
          "synflow adds outputs up, and those of dueling streams cancel; say initial-magnitude."),
         (("prune.score=synflow", "trainer.atoms=51"), "synflow adds outputs up, and those of a "
@@ -260,7 +284,7 @@ def test_scores_that_cannot_be_worked_out_for_an_agent(sets, message):
     assert [line for line in lines if line.endswith(f"prune.score: {message}")]
 
 
-@pytest.mark.parametrize("score", ["initial-magnitude", "snip", "synflow"])
+@pytest.mark.parametrize("score", ["initial-magnitude", "snip", "grasp", "synflow"])
 def test_a_mask_that_training_does_not_change_ends_no_search(score):
     lines = refusal(altered(("magnitude", score)), ("stop.rule=mask-distance",))
     assert lines == [

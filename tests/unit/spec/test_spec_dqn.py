@@ -126,9 +126,9 @@ CASES = [
     ("lr: 0.001", "learnin_starts: 3",
      "11: trainer.learnin_starts: no such field. Did you mean 'learning_starts'?"),
     ("lr: 0.001", "optimizer: adam", "11: trainer.optimizer: no such field. Valid: kind, engine, "
-     "env, env_args, preprocess, normalise, model, hidden, dueling, length, learning_starts, "
-     "rollout, updates, envs, batch_size, buffer, priority, priority_beta, n_step, gamma, ..."
-     "."),
+     "env, env_args, preprocess, nuisance, normalise, model, hidden, dueling, length, "
+     "learning_starts, rollout, updates, envs, batch_size, buffer, priority, priority_beta, "
+     "n_step, ...."),
     ("prune.scope: [global, layerwise]", "trainer.momentum: [0, 0.9]",
      "20: axes.trainer.momentum: is for another kind of trainer than dqn; take it out."),
     ("prune.scope: [global, layerwise]", "trainer.dataset: [mnist1d]",
@@ -363,6 +363,7 @@ CHANGES = [
     "trainer.env=CartPole-v0",
     "trainer.env_args={gravity: 1.6}",
     "trainer.preprocess=atari",
+    "trainer.nuisance={noise: 2}",
     "trainer.normalise=true",
     "trainer.model=minatar",
     "trainer.hidden=[64]",

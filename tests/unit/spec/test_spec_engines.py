@@ -19,15 +19,14 @@ def with_field(line: str) -> tuple[str, str]:
 
 IMAGES = ("dataset: mnist1d", "dataset: cifar-like\n  examples: 500")
 LEAVE = "; leave it out, or say engine: torch."
-PLAIN = (
-    "trainer.model: the compiled engine trains plain dense layers only; say an mlp-..., or say "
+DENSE = (
+    "trainer.model: the compiled engine trains dense layers only; say an mlp-..., or say "
     "engine: torch."
 )
 CASES = {
-    "convolutions": ([IMAGES, ("mlp-300-100", "conv-2")], PLAIN),
-    "shortcuts": ([("mlp-300-100", "residual-mlp-20-20")], PLAIN),
-    "one's own": ([("mlp-300-100", "mine:net")], PLAIN),
-    "torchvision's": ([("mlp-300-100", "torchvision:vit_b_16")], PLAIN),
+    "convolutions": ([IMAGES, ("mlp-300-100", "conv-2")], DENSE),
+    "one's own": ([("mlp-300-100", "mine:net")], DENSE),
+    "torchvision's": ([("mlp-300-100", "torchvision:vit_b_16")], DENSE),
     "augmentation": (
         [IMAGES, with_field("augment: flip-crop")],
         f"trainer.augment: the compiled engine trains on the images as they are{LEAVE}",
@@ -64,7 +63,7 @@ def test_what_the_compiled_engine_cannot_do_is_refused_at_its_field(case):
     assert refused.partition(": ")[2] == text
 
 
-@pytest.mark.parametrize("model", ["mlp-300-100", "mlp-8", "lenet-300-100"])
+@pytest.mark.parametrize("model", ["mlp-300-100", "mlp-8", "lenet-300-100", "residual-mlp-20-20"])
 def test_it_takes_dense_layers(model):
     assert parse_sweep(altered(COMPILED, ("mlp-300-100", model))).trainer.engine == "compiled"
 

@@ -70,15 +70,18 @@ SHARED = [
     "reset.exploration_seed", "resources.cpus", "resources.gpus", "resources.memory",
     "resources.accelerator", "resources.custom",
 ]  # fmt: skip
+NUISANCE = ["nuisance.noise", "nuisance.duplicates", "nuisance.scale"]
 CLASSIFIERS = ["engine", "dataset", "examples", "model", "initialisation", "length", "batch_size",
                "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_all", "schedule",
                "drops", "drop_factor", "warmup", "label_smoothing", "normalise", "augment",
-               "precision", "channels_last", "compile", "threads"]  # fmt: skip
-AGENTS = ["engine", "env", "env_args", "preprocess", "normalise", "model", "hidden", "dueling",
-          "length", "learning_starts", "rollout", "updates", "envs", "batch_size", "buffer",
-          "priority", "priority_beta", "n_step", "gamma", "double", "atoms", "value_range", "loss",
-          "lr", "lr_end", "adam_epsilon", "weight_decay", "clip", "target_every", "tau",
-          "epsilon_end", "epsilon_decay", "runners", "learners", "threads"]  # fmt: skip
+               *NUISANCE, "shuffle", "shuffle_seed", "precision", "channels_last", "compile",
+               "threads"]  # fmt: skip
+AGENTS = ["engine", "env", "env_args", "preprocess", *NUISANCE, "normalise", "model", "hidden",
+          "dueling", "length", "learning_starts", "rollout", "updates", "envs", "batch_size",
+          "buffer", "priority", "priority_beta", "n_step", "gamma", "double", "atoms",
+          "value_range", "loss", "lr", "lr_end", "adam_epsilon", "weight_decay", "clip",
+          "target_every", "tau", "epsilon_end", "epsilon_decay", "runners", "learners",
+          "threads"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

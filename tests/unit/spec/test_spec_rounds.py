@@ -130,12 +130,15 @@ def test_a_control_branches_off_the_ticket_before():
         ("erk-random", "random-erk", "step:35"),
         ("sign-constant", "imp", "sign-constant"),
         ("sign-kept-reinit", "imp", "sign-kept"),
+        ("replicate", "imp", "step:35"),
+        ("shuffled-pixels", "imp", "step:35"),
+        ("shuffled-labels", "imp", "step:35"),
     ],
 )
 def test_what_each_control_starts_from(name, mask, weights):
     rounds = lineage_rounds(alone("rewind.weights=1ep", f"controls=[{name}]"), 0)
     assert (rounds[2].mask_source, rounds[2].weight_source) == (mask, weights)
-    assert len(CONTROLS) == 11
+    assert len(CONTROLS) == 14
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def test_paths_are_those_of_the_contract():
     assert layout.failure(KEY, 2) == f"rounds/01/{KEY}/failures/2.json"
     assert layout.sweep_file("s") == "sweeps/s/sweep.yaml"
     assert layout.table("a.b-c_d", "rounds") == "sweeps/a.b-c_d/rounds.parquet"
+    assert layout.analysis("s", "size") == "sweeps/s/analyses/size.parquet"
     assert layout.log("s", KEY[:12]) == "sweeps/s/logs/0123456789ab.log"
 
 

@@ -30,12 +30,13 @@ RULES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.1, "label_smoothing": 0.1,
               "schedule": "cosine", "warmup": "20it"},
 }  # fmt: skip
+MODELS = ("mlp-48-24", "residual-mlp-32-32-32")
 DENSITIES = {1.0: DENSE, 0.9: DENSE, 0.2: SPARSE}
 """And the path that most layers take."""
 
 
 def study(engine: str = "compiled", stop: Stop | None = None, **changes: Any) -> Sweep:
-    plain = {"dataset": "mnist1d", "model": "mlp-48-24", "length": f"{LENGTH}it"}
+    plain = {"dataset": "mnist1d", "model": MODELS[0], "length": f"{LENGTH}it"}
     fields = plain | {"batch_size": 100, "lr": 0.002} | changes
     text = ", ".join(f"{name}: {value}" for name, value in fields.items())
     sweep = parse_sweep(
@@ -95,9 +96,11 @@ def flat(weights) -> torch.Tensor:
 
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("rule", RULES)
-def test_updates_go_where_torchs_go(rule, density):
+@pytest.mark.parametrize("model", MODELS)
+def test_updates_go_where_torchs_go(model, rule, density):
     """By how far the weights are apart, in comparison with how far they went."""
-    theirs, ours = (trainer_of(study(engine, **RULES[rule])) for engine in ("torch", "compiled"))
+    fields = {"model": model, **RULES[rule]}
+    theirs, ours = (trainer_of(study(engine, **fields)) for engine in ("torch", "compiled"))
     begun = start(theirs, density)
     rivals = [theirs.learner(begun), ours.learner(begun)]
     assert isinstance(rivals[1], learner.Learner)
@@ -150,12 +153,13 @@ def test_what_is_done_at_once_is_what_is_done_step_by_step():
     assert one.mean_loss() == many.mean_loss()
 
 
+@pytest.mark.parametrize("model", ["mlp-100-50", "residual-mlp-50-50"])
 @pytest.mark.parametrize("density", [1.0, 0.2])
-def test_both_engines_learn_equally_well(density):
+def test_both_engines_learn_equally_well(density, model):
     """Over three seeds, where their floats have long gone ways of their own."""
     means = []
     for engine in ("torch", "compiled"):
-        trainer = trainer_of(study(engine, model="mlp-100-50", length="700it", lr=0.005))
+        trainer = trainer_of(study(engine, model=model, length="700it", lr=0.005))
         starts = [
             start(trainer, density, seed=seed, data_seed=seed, end=700, length=700)
             for seed in range(3)

@@ -139,9 +139,10 @@ def test_what_was_generated_once_is_never_imported_again(data_folder):
     code = (
         "import sys\n"
         "from raylottery.spec import DATASETS\n"
+        "from raylottery.spec.nuisance import Nuisance\n"
         "from raylottery.trainers.classifier import data, packed\n"
-        "size = DATASETS['mnist1d']\n"
-        "found = data.on_device('mnist1d', size, packed.place('mnist1d', size), 'cpu')\n"
+        "size, at = DATASETS['mnist1d'], packed.place('mnist1d', DATASETS['mnist1d'])\n"
+        "found = data.on_device('mnist1d', size, at, Nuisance(), 'cpu')\n"
         "print(len(found.train), *{'mnist1d', 'matplotlib', 'scipy', 'PIL'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

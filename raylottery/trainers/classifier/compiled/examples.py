@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from raylottery.kernel.packing import aligned, up
-from raylottery.spec import ClassifierTrainer, DataSize
+from raylottery.spec import ClassifierTrainer
 from raylottery.trainers.classifier import data, packed
 
 
@@ -35,22 +34,25 @@ _MAKING = threading.Lock()
 
 def examples(spec: ClassifierTrainer) -> Mapping[str, Part]:
     """The parts of a study's data; kept for the next round and for other lineages."""
-    at = packed.place(spec.dataset, spec.size)
+    dataset = data.load(spec, "cpu")
+    if spec.shuffle != "none":  # nobody else will ask for these
+        return made(dataset, spec.normalise)
     with _MAKING:  # or lineages that begin together would each make them
-        return made(spec.dataset, spec.size, spec.normalise, at)
+        return kept(dataset, spec.normalise)
 
 
-@functools.lru_cache(maxsize=2)
-def made(name: str, size: DataSize, scale: str, at: Path) -> Mapping[str, Part]:
-    dataset = data.on_device(name, size, at, "cpu")
+def made(dataset: data.Dataset, scale: str) -> Mapping[str, Part]:
     return {split: part(getattr(dataset, split), scale, dataset) for split in packed.SPLITS}
+
+
+kept = functools.lru_cache(maxsize=2)(made)
 
 
 def part(split: data.Split, scale: str, dataset: data.Dataset) -> Part:
     inputs = split.x[0].numel()
     x = aligned(len(split) * up(inputs)).reshape(len(split), up(inputs))
     for begin in range(0, len(split), CHUNK):
-        chunk = split.x[begin : begin + CHUNK]
+        chunk = dataset.arranged(split.x[begin : begin + CHUNK])
         if chunk.dtype == torch.uint8:
             chunk = data.normalised(chunk.float(), scale, dataset)
         x[begin : begin + CHUNK, :inputs] = chunk.flatten(1)
