@@ -102,21 +102,7 @@ def rewind_curve(frame: Frame) -> Drawn:
     chosen = densities[1:][-DEEPEST:] or densities
     scored = rounds.assign(y=factor * rounds["score"].astype(float))
     found = points(scored, "y", groups, chosen)
-    places = rewind_places(frame, fields)
-    contexts = besides(fields)
-    there = groups.having(found["group"])
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(chosen) + 2.2, 3.2), layout="constrained")
-        panels = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
-        names = Names()
-        for axes, density in zip(panels, chosen, strict=True):
-            part = found[(found["density"] == density) & (found["n"] > 0)].set_index("group")
-            rewind_panel(axes, names, there, places, contexts, part)
-            value_axis(axes, f"{percent(density)} density")
-            fit(axes, found)
-        figure.supxlabel("Weights rewound to", fontsize=9)
-        figure.supylabel(what, fontsize=9)
-        legend(figure, names, there)
+    figure = by_rewind(frame, fields, groups, found, what)
     sentences = (
         f"{what.removesuffix(', %')} by rewind point at matched density: {said(found['n'])}. "
         "Lines join arms that differ in the rewind point alone.",
@@ -126,6 +112,28 @@ def rewind_curve(frame: Frame) -> Drawn:
     )
     caption = " ".join(filter(None, sentences))
     return Drawn(figure=figure, caption=caption, name="rewind_curve")
+
+
+def by_rewind(
+    frame: Frame, fields: pd.DataFrame, groups: Groups, found: pd.DataFrame, what: str
+) -> Figure:
+    """Points against where their arms rewind to, a panel a density."""
+    places, contexts = _places(frame, fields), _besides(fields)
+    there = groups.having(found["group"])
+    densities = found["density"].drop_duplicates()
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.6 * len(densities) + 2.2, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(densities), sharey=True, squeeze=False)[0]
+        names = Names()
+        for axes, density in zip(panels, densities, strict=True):
+            part = found[(found["density"] == density) & (found["n"] > 0)].set_index("group")
+            _rewind_panel(axes, names, there, places, contexts, part)
+            value_axis(axes, f"{percent(density)} density")
+            fit(axes, found)
+        figure.supxlabel("Weights rewound to", fontsize=9)
+        figure.supylabel(what, fontsize=9)
+        legend(figure, names, there)
+    return figure
 
 
 def _criticals(
@@ -223,7 +231,7 @@ def rewinds(frame: Frame) -> pd.DataFrame:
     return fields
 
 
-def besides(fields: pd.DataFrame) -> pd.Series:
+def _besides(fields: pd.DataFrame) -> pd.Series:
     """A number by arm: equal where arms differ in the rewind point alone."""
     others = [
         name
@@ -233,7 +241,7 @@ def besides(fields: pd.DataFrame) -> pd.Series:
     return fields.groupby(others).ngroup() if others else pd.Series(0, index=fields.index)
 
 
-def rewind_places(frame: Frame, fields: pd.DataFrame) -> dict[str, tuple[int, str]]:
+def _places(frame: Frame, fields: pd.DataFrame) -> dict[str, tuple[int, str]]:
     """Where each arm stands on the axis of rewind points, and what to write there."""
     stands = pd.DataFrame(
         {
@@ -261,7 +269,7 @@ def _steps(frame: Frame) -> pd.Series:
     return steps.mask(where == "init", 0.0).mask(where == "final", np.inf)
 
 
-def rewind_panel(
+def _rewind_panel(
     axes: Axes,
     names: Names,
     groups: Groups,

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
-from raylottery.analysis.figures.axes import Names, beyond, fit, legend, value_axis
-from raylottery.analysis.figures.depth import (
-    DEEPEST,
-    besides,
-    rewind_panel,
-    rewind_places,
-    rewinds,
-)
-from raylottery.analysis.figures.drawn import STYLE, Drawn
+from raylottery.analysis.figures.axes import beyond
+from raylottery.analysis.figures.depth import DEEPEST, by_rewind, rewinds
+from raylottery.analysis.figures.drawn import Drawn
 from raylottery.analysis.figures.groups import arms, placed
 from raylottery.analysis.figures.layers import PANELS, heat_maps
 from raylottery.analysis.figures.points import TICKET, points, rounds_of, said
@@ -70,21 +62,8 @@ def barriers(frame: Frame) -> Drawn:
     rounds = rounds.assign(y=100 * rounds["y"])
     chosen = sorted(rounds.groupby("round")["density"].max(), reverse=True)[-DEEPEST:]
     found = points(rounds, "y", groups, chosen)
-    places, contexts = rewind_places(frame, fields), besides(fields)
-    there = groups.having(found["group"])
     strangers = 100 * chords.loc[chords["other"].str.startswith("seed:"), "barrier"]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(chosen) + 2.2, 3.2), layout="constrained")
-        panels = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
-        names = Names()
-        for axes, density in zip(panels, chosen, strict=True):
-            part = found[(found["density"] == density) & (found["n"] > 0)].set_index("group")
-            rewind_panel(axes, names, there, places, contexts, part)
-            value_axis(axes, f"{percent(density)} density")
-            fit(axes, found)
-        figure.supxlabel("Weights rewound to", fontsize=9)
-        figure.supylabel("Error barrier, %", fontsize=9)
-        legend(figure, names, there)
+    figure = by_rewind(frame, fields, groups, found, "Error barrier, %")
     sentences = (
         "Error barrier between two children of a ticket, trained with another order of the data "
         f"each, by rewind point: {said(found['n'])}.",
