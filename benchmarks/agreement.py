@@ -52,8 +52,8 @@ def side_by_side(curves: pd.DataFrame) -> list[dict]:
         row: dict = {"round": index, "step": step}
         for engine in ENGINES:
             row[engine] = asdict(group_mean(part[part["trainer.engine"] == engine]["value"]))
-        a, b = (row[engine] for engine in ENGINES)
-        row["overlap"] = a["low"] <= b["high"] and b["low"] <= a["high"]
+        (low, high), (least, most) = (reach(row[engine]) for engine in ENGINES)
+        row["overlap"] = low <= most and least <= high
         rows.append(row)
     return rows
 
@@ -69,8 +69,15 @@ def differences(rounds: pd.DataFrame) -> list[dict]:
     return rows
 
 
+def reach(estimate: dict) -> tuple[float, float]:
+    """An interval's ends; of seeds that all agree, their value."""
+    mean, low, high = (estimate[name] for name in ("mean", "low", "high"))
+    return (mean, mean) if low is None else (low, high)
+
+
 def shown(estimate: dict) -> str:
-    return f"{estimate['mean']:6.1f} [{estimate['low']:6.1f}, {estimate['high']:6.1f}]"
+    low, high = reach(estimate)
+    return f"{estimate['mean']:6.1f} [{low:6.1f}, {high:6.1f}]"
 
 
 def main() -> None:
