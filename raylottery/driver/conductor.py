@@ -50,6 +50,7 @@ class Conductor:
         self.restored = ExitStack()
         """Puts the handlers of signals back as they were."""
         self.stop_file = layout.stop(plan.sweep.name, self.run)
+        self.stopping, self.over = threading.Lock(), False
         self.turn_to(plan, only)
 
     def turn_to(self, plan: Plan, only: Iterable[str] | None = None) -> None:
@@ -151,7 +152,9 @@ class Conductor:
         """Hand out nothing more, and tell the running trials to end after their round."""
         self.queue.stopped = True
         self.watcher.stopping()
-        self.store.files.write(self.stop_file, b"")
+        with self.stopping:  # a thread that comes late leaves no file that nobody takes away
+            if not self.over:
+                self.store.files.write(self.stop_file, b"")
 
     def on_tick(self) -> None:
         self.look_at_ends()
@@ -175,13 +178,13 @@ class Conductor:
         """
         # A thread of its own may wait for whatever the interrupted line holds, a handler may not.
         stopping = threading.Thread(target=self.stop)
-        ending = False
+        self.over = False
 
         def interrupt(number: int, frame: object) -> None:
             self.interrupts += 1
-            if self.interrupts > (2 if ending else 1):
+            if self.interrupts > (2 if self.over else 1):
                 raise KeyboardInterrupt
-            if not ending:
+            if not self.over:
                 stopping.start()
 
         live = Live.this_process(self.gatherer.name, self.run, place)
@@ -194,10 +197,9 @@ class Conductor:
         except KeyboardInterrupt:
             self.interrupts = max(2, self.interrupts)
         finally:
-            ending = True
-            if stopping.ident is not None:
-                stopping.join()
-            self.store.files.delete(self.stop_file)
+            self.over = True
+            with self.stopping:
+                self.store.files.delete(self.stop_file)
             self.close()
 
     def close(self) -> None:

@@ -138,11 +138,11 @@ def test_a_round_that_broke_is_tried_again_inline_too(tmp_path, run_inline, tabl
 
     real, calls = Classifier.train, []
 
-    def unsteady(self, starts):
-        calls.append(starts)
+    def unsteady(self, start):
+        calls.append(start)
         if len(calls) == 2:
             raise OSError("the disk is away")
-        return real(self, starts)
+        return real(self, start)
 
     monkeypatch.setattr(Classifier, "train", unsteady)
     changes = ("seeds=[0]", "axes={}", "controls=[]")
@@ -167,10 +167,10 @@ def test_memory_is_bounded_inline_and_the_driver_is_not(tmp_path, run_inline, ta
 
     real, free = Classifier.train, resource.getrlimit(resource.RLIMIT_DATA)
 
-    def greedy(self, starts):
-        if starts[0].ticket.masks.density < 1:
+    def greedy(self, start):
+        if start.ticket.masks.density < 1:
             bytearray(4 * 10**9)
-        return real(self, starts)
+        return real(self, start)
 
     monkeypatch.setattr(Classifier, "train", greedy)
     changes = ("seeds=[0]", "axes={}", "controls=[]", "resources.memory=1GB")

@@ -55,7 +55,8 @@ def test_what_is_started_is_executable():
         assert os.access(CLUSTER / script, os.X_OK)
 
 
-STUB = """#!{python}
+STUB = """#!/bin/sh
+"exec" "{python}" "$0" "$@"  # which Python reads as a text; a path in #! has no spaces
 import json, os, subprocess, sys, time
 with open({log!r}, "a") as log:
     print(json.dumps([{name!r}, *sys.argv[1:]]), file=log)
