@@ -3,12 +3,14 @@
     python docs/gallery.py [--store results] [SWEEP ...]
 
 Without names, runs those that take minutes, which trains nothing that the store already has, and
-draws all that the store holds; sweeps that are named are drawn and not run.
+draws all that the store holds; sweeps that are named are drawn and not run. What the page says of
+other sweeps stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ class Page:
     asks: str
     shows: tuple[str, ...]
     by: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    """kinds of `raylottery analyse` that its figures are drawn from"""
     minutes: bool = True
     """whether it runs in minutes on two cores"""
 
@@ -61,6 +65,37 @@ SHOWN = {
         by=("prune.scope", "rewind.weights"),
         minutes=False,
     ),
+    "decomposition-mnist1d": Page(
+        asks="Is it the mask or the weights?",
+        shows=("control_ladder",),
+        by=("control",),
+    ),
+    "stability-mnist1d": Page(
+        asks="From which rewind point on does a ticket train to one place, whatever the order of "
+        "the data?",
+        shows=("barriers",),
+        by=("rewind.weights",),
+        needs=("connectivity",),
+    ),
+    "decomposition-cartpole": Page(
+        asks="Is it the mask or the weights, for a DQN?",
+        shows=("control_ladder",),
+        by=("control",),
+        minutes=False,
+    ),
+    "minimal-inputs-cartpole": Page(
+        asks="Do tickets find the inputs that a task needs, among noise and copies?",
+        shows=("input_survival",),
+        by=("prune.scope",),
+        needs=("inputs",),
+        minutes=False,
+    ),
+    "acrobot-erk": Page(
+        asks="ERK or uniform, for a DQN in Acrobot?",
+        shows=("score_by_density", "layer_densities"),
+        by=("prune.scope",),
+        minutes=False,
+    ),
 }
 
 
@@ -75,11 +110,25 @@ def main() -> None:
     if not names:
         for name in (name for name, page in SHOWN.items() if page.minutes):
             sweep = str(ROOT / f"sweeps/{name}.yaml")
-            command = [sys.executable, "-m", "raylottery", "run", sweep, "--store", asked.store]
-            subprocess.run(command, check=True)
+            raylottery("run", sweep, "--store", asked.store)
         names = [name for name in SHOWN if (Path(asked.store) / "sweeps" / name).is_dir()]
-    parts = [section(name, load(name, store=asked.store)) for name in names]
-    PAGE.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
+    parts = standing()
+    for name in names:
+        for kind in SHOWN[name].needs:
+            raylottery("analyse", name, kind, "--store", asked.store)
+        parts[name] = section(name, load(name, store=asked.store))
+    kept = [parts[name] for name in SHOWN if name in parts]
+    PAGE.write_text("\n".join([HEAD, *kept]), encoding="utf-8")
+
+
+def raylottery(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "raylottery", *words], check=True)
+
+
+def standing() -> dict[str, str]:
+    """What the page says of each sweep."""
+    _, *parts = re.split(r"^(?=## )", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {part.splitlines()[0].removeprefix("## "): f"{part.rstrip()}\n" for part in parts}
 
 
 def section(name: str, frame: Frame) -> str:
@@ -94,7 +143,7 @@ def section(name: str, frame: Frame) -> str:
     if "training_speed" in page.shows:
         lines += [*speed(frame), ""]
     for figure in page.shows:
-        drawn = figures.FIGURES[figure](frame)
+        drawn = (figures.FIGURES | figures.FURTHER)[figure](frame)
         text = figures.svg(drawn)
         if len(text) > MOST:
             raise SystemExit(f"{name}: {figure} has {len(text):,} bytes, over {MOST:,}")
