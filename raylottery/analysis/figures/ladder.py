@@ -28,17 +28,16 @@ def control_ladder(frame: Frame) -> Drawn:
     """Scores by density of the tickets and of every control, a panel an arm."""
     groups = arms(frame)
     rounds = rounds_of(frame, groups)
-    controls = list(dict.fromkeys(rounds["control"]))
-    if controls == [TICKET]:
-        raise UsageError(
-            "no control is finished. A ladder needs `controls: [reinit, permuted-both, "
-            "random-global]` or the like."
-        )
     what, factor = score_words("score", measure_of(rounds))
     found = points(rounds.assign(y=factor * rounds["score"].astype(float)), "y", groups)
     order = by_height(found)
     there = groups.having(found.loc[found["control"] != TICKET, "group"])
     shown = there.loud[:PANELS]
+    if not shown:
+        raise UsageError(
+            "no control of a coloured arm is finished. A ladder needs `controls: [reinit, "
+            "permuted-both, random-global]` or the like."
+        )
     columns = min(len(shown), 3)
     lines = -(-len(shown) // columns)
     with matplotlib.rc_context(STYLE):

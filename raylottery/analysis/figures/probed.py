@@ -25,6 +25,10 @@ def input_survival(frame: Frame) -> Drawn:
     rows = rows.assign(group=placed(rows, groups))
     there = groups.having(rows["group"])
     shown = there.loud[:PANELS]
+    if not shown:
+        raise UsageError(
+            "no ticket of a coloured arm is in the table: ask `raylottery analyse` anew."
+        )
     tables = {group.key: _by_input(rows[rows["group"] == group.key]) for group in shown}
     norm = PowerNorm(0.5, vmin=0.0, vmax=1.0)
     ticks = (0, 0.01, 0.05, 0.1, 0.2, 0.5, 1)

@@ -20,8 +20,8 @@ def falling(values, seed, control, density):
     return 0.9 - FALL[control] * (1 - density) - 0.01 * seed
 
 
-def write(study, **more):
-    study.write(falling, **{"axes": REWINDS, "controls": CONTROLS} | more, weight_source="init")
+def write(study, *, scores=falling, **more):
+    study.write(scores, **{"axes": REWINDS, "controls": CONTROLS} | more, weight_source="init")
     return study.load("study")
 
 
@@ -64,6 +64,18 @@ def test_a_ladder_has_a_rung_for_each_control_best_first(study):
 def test_a_ladder_without_controls_says_how_to_have_some(study):
     with pytest.raises(UsageError, match=r"controls: \[reinit"):
         figures.control_ladder(write(study, controls=[]))
+
+
+def test_a_ladder_needs_a_control_of_an_arm_that_has_a_colour(study):
+    """Of nine arms the best are coloured; here the controls of the worst alone are done."""
+    points = [f"{number}it" for number in range(1, 10)]
+
+    def uneven(values, seed, control, density):
+        rank = points.index(values["rewind.weights"])
+        return None if control != "ticket" and rank else 0.5 + 0.02 * rank - 0.1 * (1 - density)
+
+    with pytest.raises(UsageError, match="of a coloured arm"):
+        figures.control_ladder(write(study, axes={"rewind.weights": points}, scores=uneven))
 
 
 def test_inputs_are_rows_and_their_shares_the_colours(study):
