@@ -12,13 +12,15 @@ and processes that compile the same function at once write the same file.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,19 @@ import llvmlite.binding as llvm
 import numba
 from numba import njit, types
 from numba.core import caching
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.extending import typeof_impl
 
 
 KERNEL = Path(__file__).parent
 LOG = logging.getLogger(__name__)
-_LOCK = threading.Lock()
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_LOCK = threading.RLock()  # as an entry may call others
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,  # nothing here allocates, and to count no references takes less time to compile
+}
 INNER: dict[str, Any] = {
     "forceinline": True,
     "no_cpython_wrapper": True,  # Python cannot call it then, and it is compiled in less time
@@ -41,63 +50,86 @@ INNER: dict[str, Any] = {
 
 def inner(function: Callable) -> Callable[..., Any]:
     """Compiles a function into its callers."""
-    return njit(**INNER, **OPTIONS)(function)
+    return njit(pipeline_class=_Inlining, **INNER, **OPTIONS)(function)
 
 
-def entry(signature: Any) -> Callable[[Callable], Any]:
-    """Compiles a function for one signature, when `load` is called."""
+def entry(signature: Any, *, handed: bool = False) -> Callable[[Callable], Entry]:
+    """Compiles a function for one signature, when it is first needed; see `Entry.handle` for what
+    is `handed` to another."""
+    return lambda function: Entry(function, signature, handed)
 
-    def decorated(function: Callable) -> Any:
-        dispatcher: Any = njit(**OPTIONS)(function)
+
+class Entry:
+    """A function that Python calls, and compiled code by its name or by a handle."""
+
+    def __init__(self, function: Callable, signature: Any, handed: bool):
+        self.signature = signature
+        self.dispatcher: Any = njit(no_cfunc_wrapper=not handed, **OPTIONS)(function)
         if cache_folder(sources_of(function)) is not None:
-            dispatcher._cache = _Cache(function)
-        _WAITING.append((dispatcher, signature))
-        return dispatcher
+            self.dispatcher._cache = _Cache(function)
 
-    return decorated
+    def __call__(self, *args: Any) -> Any:
+        return self.compiled(*args)
+
+    @cached_property
+    def compiled(self) -> Any:
+        """Compiled, or loaded from the folder.
+
+        From then on it takes arguments of its signature alone: Numba would otherwise compile, at
+        any call, whatever it is called with.
+        """
+        with _LOCK, _collecting_nothing():
+            self.dispatcher.compile(self.signature)
+            self.dispatcher.disable_compile()
+        return self.dispatcher
+
+    @cached_property
+    def handle(self) -> Handle:
+        """What another takes where its signature says `types.FunctionType(...)`.
+
+        It takes the dispatcher too. But then Numba looks for the address at each call, which takes
+        as long as some updates do.
+        """
+        return Handle(self.compiled, self.signature)
 
 
-_WAITING: list[tuple[Any, Any]] = []
+def make_ready(*entries: Entry) -> None:
+    """Compile them now, before someone looks at a clock."""
+    for found in entries:
+        _ = found.compiled
 
 
-def load() -> None:
-    """Have all entries that were defined so far compiled, or loaded from the folder.
+@contextmanager
+def _collecting_nothing() -> Generator[None]:
+    """Numba makes objects by the million, which Python would look through for garbage many times
+    over."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
-    From then on they take arguments of their signature alone: Numba would otherwise compile, at
-    any call, whatever it is called with.
-    """
-    with _LOCK:
-        while _WAITING:
-            dispatcher, signature = _WAITING[0]
-            dispatcher.compile(signature)
-            dispatcher.disable_compile()
-            _WAITING.pop(0)
+
+@typeof_impl.register(Entry)
+def _type_of(found: Entry, context: Any) -> types.Dispatcher:
+    return types.Dispatcher(found.compiled)
 
 
 class Handle:
-    """An entry, to be handed to another."""
+    """The address of a compiled function."""
 
-    def __init__(self, dispatcher: Any):
-        [signature] = dispatcher.nopython_signatures
+    def __init__(self, dispatcher: Any, signature: Any):
         compiled = dispatcher.get_compile_result(signature)
         name = compiled.fndesc.llvm_cfunc_wrapper_name
         self._address = compiled.library.get_pointer_to_function(name)
+        assert self._address, f"declare that {dispatcher.__name__} is handed"
         self._numba_type_ = types.FunctionType(signature)
         """By which Numba knows it, and need not make a type of it at each call."""
 
     def __wrapper_address__(self) -> int:
         return self._address
-
-
-@cache
-def handle(dispatcher: Any) -> Handle:
-    """What an entry takes where its signature says `types.FunctionType(...)`.
-
-    It takes the other entry itself too. But then Numba looks for the address at each call, which
-    takes as long as some updates do.
-    """
-    load()
-    return Handle(dispatcher)
 
 
 def sources_of(function: Callable) -> Path:
@@ -145,6 +177,36 @@ def digest(sources: Path) -> str:
         for source in sorted(folder.glob("*.py")):
             found.update(source.read_bytes())
     return found.hexdigest()[:16]
+
+
+class _Part(JITCodeLibrary):
+    """Code that is a part of others alone. Numba would have LLVM optimize it, and make machine
+    code of it, in each function that it passes through on its way to an entry."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        return self  # whom Numba tells where Python's objects are, which are none
+
+    def set_env(self, name: str, env: Any) -> None:
+        pass
+
+
+class _Inlining(Compiler):
+    def define_pipelines(self) -> list[Any]:
+        state = self.state
+        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().define_pipelines()
 
 
 class _Locator(caching._CacheLocator):

@@ -22,7 +22,6 @@ import numpy as np
 
 from raylottery.kernel import optimizers, passes
 from raylottery.kernel import plan as column
-from raylottery.kernel.compiled import load
 from raylottery.kernel.optimizers import Rule
 from raylottery.kernel.packing import Layer, Packed, Place, aligned, pack, up
 from raylottery.kernel.simd import NARROW, WIDE
@@ -62,7 +61,6 @@ class Network:
     @classmethod
     def of(cls, layers: Sequence[Layer], *, paths: Sequence[int] | None = None) -> Network:
         """Pack layers; each but the last is followed by a rectifier."""
-        load()
         packed = pack(layers, paths)
         values = aligned(int(packed.ends[-1]))
         network = cls(packed, values)

@@ -82,7 +82,7 @@ ENDS = types.Array(types.int64, 1, "C")
 STEP = types.float32(*[FLOATS] * 4, ENDS, RULE, types.float64, types.int64)
 
 
-@entry(STEP)
+@entry(STEP, handed=True)
 def step(values, grads, first, second, ends, rule, lr, count):
     """Make update number `count`, from 1; the norm of the gradients, if they are clipped.
 

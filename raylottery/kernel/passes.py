@@ -43,7 +43,7 @@ FORWARD = types.void(PLAN, INDEX, FLOATS, FLOATS, types.int64)
 BACKWARD = types.void(PLAN, INDEX, *[FLOATS] * 6, types.int64)
 
 
-@entry(FORWARD)
+@entry(FORWARD, handed=True)
 def forward(plan, index, values, acts, lanes):
     """Fill the activations of all neurons, given those of the inputs."""
     last = len(plan) - 1
@@ -57,7 +57,7 @@ def forward(plan, index, values, acts, lanes):
             add_up(layer, acts, lanes)
 
 
-@entry(BACKWARD)
+@entry(BACKWARD, handed=True)
 def backward(plan, index, mask, values, grads, acts, deltas, scratch, lanes):
     """Fill the gradients, given the activations and the deltas of the outputs.
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from raylottery.kernel import Layer, Network, Rule, adam, optimizers, passes, sgd
-from raylottery.kernel.compiled import handle
 from raylottery.kernel.packing import aligned
 from raylottery.kernel.simd import NARROW
 from raylottery.sizes import dense
@@ -49,8 +48,8 @@ class Learner:
         width = parts["train"].width
         self.desk = desk(net, spec.batch_size, width)
         self.measuring = desk(net, TILE, width)
-        self.forward = handle(passes.forward)
-        self.moving = handle(passes.backward), handle(optimizers.step)
+        self.forward = passes.forward.handle
+        self.moving = passes.backward.handle, optimizers.step.handle
         self.losses: list[float] = []
         self.revived = 0
 
@@ -79,7 +78,7 @@ class Learner:
     def measure(self, split: str) -> tuple[float, float]:
         part = self.parts[split]
         order = np.arange(len(part.y))
-        return steps.measure(passes.forward, self.wires, self.numbers, self.measuring, part, order)
+        return steps.measure(self.forward, self.wires, self.numbers, self.measuring, part, order)
 
     def weights(self) -> Weights:
         return self.whole(self.network.values)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from raylottery.kernel.compiled import load
+from raylottery.kernel import optimizers, passes
+from raylottery.kernel.compiled import make_ready
 from raylottery.trainers.base import Start
+from raylottery.trainers.classifier.compiled import steps
 from raylottery.trainers.classifier.compiled.examples import Part, examples
 from raylottery.trainers.classifier.compiled.learner import Learner
 from raylottery.trainers.classifier.rounds import SoloClassifier
@@ -25,7 +27,7 @@ class CompiledClassifier(SoloClassifier):
         pass  # it holds nothing but memory
 
     def make_ready(self) -> None:
-        load()
+        make_ready(passes.forward, passes.backward, optimizers.step, steps.learn, steps.measure)
         _ = self.parts
 
     def learner(self, start: Start) -> Learner:

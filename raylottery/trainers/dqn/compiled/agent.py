@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from raylottery.kernel import Network, adam, optimizers, passes
-from raylottery.kernel.compiled import handle
+from raylottery.kernel.compiled import make_ready
 from raylottery.kernel.packing import aligned
 from raylottery.pruning import Masks
 from raylottery.spec import DQNTrainer, derive_seed
@@ -20,32 +20,32 @@ from raylottery.trainers.dqn.rounds import refuse_diverged
 from raylottery.trainers.dqn.schedule import Schedule
 
 
-NOWHERE = tables.Game(
-    0, 1, environments.TWO, np.zeros((0, games.STATE)), np.zeros((0, 4), np.uint64)
-)
+NOWHERE = tables.Game(1, environments.TWO, np.zeros((0, games.STATE)), np.zeros((0, 4), np.uint64))
 """Where Python steps the environments."""
 
 
 class Entries:
     """The functions that the compiled loops are handed."""
 
-    def __init__(self):
-        self.forward = handle(passes.forward)
-        game = (handle(games.reset), handle(games.step))
-        self.playing = (self.forward, handle(loops.act), handle(loops.record), *game)
+    def __init__(self, kind: games.Kind):
+        self.forward = passes.forward.handle
+        game = (kind.reset.handle, kind.step.handle, kind.show.handle)
+        self.playing = (self.forward, loops.act.handle, loops.record.handle, *game)
         self.learning = (
-            *map(handle, (passes.backward, optimizers.step, loops.draw, loops.judge, loops.sync)),
-            handle(loops.collect),
+            *(passes.backward.handle, optimizers.step.handle),
+            *(loops.draw.handle, loops.judge.handle, loops.sync.handle, loops.collect.handle),
             *self.playing,
         )
         self.measuring = (self.forward, *game)
+        make_ready(loops.train, loops.measure)
 
 
 class CompiledAgent:
     """Networks, lanes and a replay buffer, all in flat arrays."""
 
     def __init__(self, spec: DQNTrainer, space: EnvSpaces):
-        self.entries = Entries()
+        self.kind = environments.KINDS.get(spec.env, games.CARTPOLE)
+        self.entries = Entries(self.kind)
         self.spec = spec
         self.space = space
         self.width = int(np.prod(space.shape))
@@ -100,10 +100,8 @@ class CompiledAgent:
             self.play.frames[:, tables.SEEN] = flat(self.lanes.reset())
         else:
             for lane in range(spec.envs):
-                games.reset(game.kind, game.states, game.streams, lane)
-                games.shown(
-                    game.kind, game.states, lane, True, self.play.frames[lane, tables.SEEN]
-                )
+                self.kind.reset(game.states, game.streams, lane)
+                self.kind.show(game.states, lane, True, self.play.frames[lane, tables.SEEN])
         if experience.warm_up is not None:
             acting = self.acting
             if experience.explorer is not None:

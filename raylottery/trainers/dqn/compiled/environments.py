@@ -27,7 +27,7 @@ TRIED = 200
 """Steps, and resets, that are compared before an environment is trusted."""
 
 log = logging.getLogger(__name__)
-_TRUE: dict[int, bool] = {}
+_TRUE: dict[games.Kind, bool] = {}
 _LOCK = threading.Lock()
 
 
@@ -40,12 +40,12 @@ def game(spec: DQNTrainer, seeds: Sequence[int]) -> tables.Game | None:
         limit = gymnasium.registry[spec.env].max_episode_steps
     if type(limit) is not int or limit < 1 or not trusted(spec, kind):
         return None
-    return of(kind, limit, seeds)
+    return of(limit, seeds)
 
 
-def of(kind: int, limit: int, seeds: Sequence[int]) -> tables.Game:
+def of(limit: int, seeds: Sequence[int]) -> tables.Game:
     streams = np.array([words(seed) for seed in seeds], np.uint64).reshape(-1, 4)
-    return tables.Game(kind, limit, TWO, np.zeros((len(seeds), games.STATE)), streams)
+    return tables.Game(limit, TWO, np.zeros((len(seeds), games.STATE)), streams)
 
 
 def words(seed: int) -> list[int]:
@@ -55,7 +55,7 @@ def words(seed: int) -> list[int]:
     return [half for word in (state["state"], state["inc"]) for half in divmod(word, 2**64)]
 
 
-def trusted(spec: DQNTrainer, kind: int) -> bool:
+def trusted(spec: DQNTrainer, kind: games.Kind) -> bool:
     """Whether compiled steps are gymnasium's to the bit, with the processor and versions here."""
     with _LOCK:
         if kind not in _TRUE:
@@ -69,22 +69,22 @@ def trusted(spec: DQNTrainer, kind: int) -> bool:
         return _TRUE[kind]
 
 
-def agrees(spec: DQNTrainer, kind: int, steps: int, resets: int, seed: int = 0) -> bool:
+def agrees(spec: DQNTrainer, kind: games.Kind, steps: int, resets: int, seed: int = 0) -> bool:
     """Whether compiled steps are gymnasium's over so many at random, in all that they show; and
     then so many resets."""
-    ours = of(kind, 2**62, [seed])
-    seen = np.zeros(games.WIDTHS[kind], np.float32)
+    ours = of(2**62, [seed])
+    seen = np.zeros(kind.width, np.float32)
 
     def same(obs: np.ndarray, fresh: bool) -> bool:
         state = np.array(env.unwrapped.state, np.float64)  # ty: ignore[missing-attribute]
-        games.shown(kind, ours.states, 0, fresh, seen)
+        kind.show(ours.states, 0, fresh, seen)
         return np.array_equal(obs, seen) and np.array_equal(state, ours.states[0, : len(state)])
 
     with closing(envs.make(spec.model_copy(update={"env_args": {}}))) as env:
         count = env.action_space.n  # ty: ignore[missing-attribute]
         actions = np.random.default_rng(seed).integers(count, size=steps).tolist()
         obs, _ = env.reset(seed=seed)
-        games.reset(kind, ours.states, ours.streams, 0)
+        kind.reset(ours.states, ours.streams, 0)
         if not same(obs, True):
             return False
         for step in range(steps + resets):
@@ -92,13 +92,13 @@ def agrees(spec: DQNTrainer, kind: int, steps: int, resets: int, seed: int = 0) 
             if not over:
                 action = actions[step]
                 obs, reward, terminated, truncated, _ = env.step(action)
-                found = games.step(kind, ours.states, 0, action, ours.two)
+                found = kind.step(ours.states, 0, action, ours.two)
                 if found != (reward, terminated) or not same(obs, False):
                     return False
                 over = terminated or truncated
             if over:
                 obs, _ = env.reset()
-                games.reset(kind, ours.states, ours.streams, 0)
+                kind.reset(ours.states, ours.streams, 0)
                 if not same(obs, True):
                     return False
     return True

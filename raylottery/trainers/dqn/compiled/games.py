@@ -1,26 +1,24 @@
 """Environments in compiled code, to the bit what gymnasium's are.
 
-Each is known by a number, and plays in a row of two tables: its state, in double precision, and
-that of its generator. Terms stand in the order in which gymnasium has them, as they round in it.
+Each plays in a row of two tables: its state, in double precision, and that of its generator.
+Terms stand in the order in which gymnasium has them, as they round in it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numba import types
 
-from raylottery.kernel.compiled import entry, inner
+from raylottery.kernel.compiled import Entry, entry, inner
 from raylottery.kernel.simd import fill, fma, mul, narrow, pick
 from raylottery.trainers.dqn.compiled.chance import uniform
 
 
-CARTPOLE, ACROBOT, MOUNTAIN_CAR = 0, 1, 2
 STATE = 4
 """Numbers that hold the state of any of them."""
-WIDTHS = (4, 6, 2)
-"""Numbers that each shows."""
 
 TURN = 2 * math.pi
 FASTEST = (4 * math.pi, 9 * math.pi)
@@ -39,41 +37,111 @@ SINE = tuple(
 
 STATES = types.Array(types.float64, 2, "C")
 STREAMS = types.Array(types.uint64, 2, "C")
-RESET = types.void(types.int64, STATES, STREAMS, types.int64)
-STEP = types.Tuple((types.float64, types.boolean))(
-    types.int64, STATES, types.int64, types.int64, types.float64
-)
+RESET = types.void(STATES, STREAMS, types.int64)
+STEP = types.Tuple((types.float64, types.boolean))(STATES, types.int64, types.int64, types.float64)
+SHOW = types.void(STATES, types.int64, types.boolean, types.Array(types.float32, 1, "C"))
 
 
-@entry(RESET)
-def reset(game, states, streams, lane):
+@dataclass(frozen=True)
+class Kind:
+    """An environment: what plays it in one lane."""
+
+    width: int
+    """Numbers that it shows."""
+    reset: Entry
     """Begin an episode."""
-    state, stream = states[lane], streams[lane]
-    if game == MOUNTAIN_CAR:
-        state[0] = uniform(stream, -0.6, -0.4)
-        state[1] = 0.0
-        return
-    reach = 0.05 if game == CARTPOLE else 0.1
+    step: Entry
+    """Act once; the reward, and whether the episode terminates. Its last argument, `two`, is an
+    exponent of 2, which a compiler that knew it would make a product of, and round otherwise."""
+    show: Entry
+    """Fill in what the agent sees; `fresh` says that the episode has just begun."""
+
+
+# CartPole
+
+
+@entry(RESET, handed=True)
+def reset_cartpole(states, streams, lane):
     for i in range(4):
-        state[i] = uniform(stream, -reach, reach)
-        if game == ACROBOT:
-            state[i] = np.float64(np.float32(state[i]))
+        states[lane, i] = uniform(streams[lane], -0.05, 0.05)
 
 
-@inner
-def observe(game, state, fresh, obs):
-    """What the agent sees; `fresh` says that the episode has just begun."""
-    if game != ACROBOT:
-        for i in range(len(obs)):
-            obs[i] = state[i]
-        return
-    obs[4], obs[5] = state[2], state[3]
+@entry(STEP, handed=True)
+def step_cartpole(states, lane, action, two):
+    state = states[lane]
+    x, speed, angle, turning = state[0], state[1], state[2], state[3]
+    force = 10.0 if action == 1 else -10.0
+    cosine, sine = math.cos(angle), math.sin(angle)
+    total = 0.1 + 1.0
+    moment = 0.1 * 0.5
+    push = (force + moment * (turning * turning) * sine) / total
+    bend = (9.8 * sine - cosine * push) / (0.5 * (4.0 / 3.0 - 0.1 * (cosine * cosine) / total))
+    gain = push - moment * bend * cosine / total
+    x, speed = x + 0.02 * speed, speed + 0.02 * gain
+    angle, turning = angle + 0.02 * turning, turning + 0.02 * bend
+    state[0], state[1], state[2], state[3] = x, speed, angle, turning
+    limit = 12 * 2 * math.pi / 360
+    return 1.0, x < -2.4 or x > 2.4 or angle < -limit or angle > limit
+
+
+@entry(SHOW, handed=True)
+def show_cartpole(states, lane, fresh, frame):
+    for i in range(4):
+        frame[i] = states[lane, i]
+
+
+CARTPOLE = Kind(4, reset_cartpole, step_cartpole, show_cartpole)
+
+
+# MountainCar
+
+
+@entry(RESET, handed=True)
+def reset_mountain_car(states, streams, lane):
+    states[lane, 0] = uniform(streams[lane], -0.6, -0.4)
+    states[lane, 1] = 0.0
+
+
+@entry(STEP, handed=True)
+def step_mountain_car(states, lane, action, two):
+    position, speed = states[lane, 0], states[lane, 1]
+    speed += (action - 1) * 0.001 + math.cos(3 * position) * (-0.0025)
+    speed = min(max(speed, -0.07), 0.07)
+    position += speed
+    position = min(max(position, -1.2), 0.6)
+    if position == -1.2 and speed < 0:
+        speed = 0.0
+    states[lane, 0], states[lane, 1] = position, speed
+    return -1.0, position >= 0.5 and speed >= 0
+
+
+@entry(SHOW, handed=True)
+def show_mountain_car(states, lane, fresh, frame):
+    frame[0], frame[1] = states[lane, 0], states[lane, 1]
+
+
+MOUNTAIN_CAR = Kind(2, reset_mountain_car, step_mountain_car, show_mountain_car)
+
+
+# Acrobot
+
+
+@entry(RESET, handed=True)
+def reset_acrobot(states, streams, lane):
+    for i in range(4):
+        states[lane, i] = np.float64(np.float32(uniform(streams[lane], -0.1, 0.1)))
+
+
+@entry(SHOW, handed=True)
+def show_acrobot(states, lane, fresh, frame):
+    state = states[lane]
+    frame[4], frame[5] = state[2], state[3]
     for i in range(2):
         angle = state[i]
         if fresh:  # gymnasium has it in single precision until the first step
-            obs[2 * i], obs[2 * i + 1] = single_cosine(angle), single_sine(angle)
+            frame[2 * i], frame[2 * i + 1] = single_cosine(angle), single_sine(angle)
         else:
-            obs[2 * i], obs[2 * i + 1] = math.cos(angle), math.sin(angle)
+            frame[2 * i], frame[2 * i + 1] = math.cos(angle), math.sin(angle)
 
 
 @inner
@@ -100,58 +168,9 @@ def series(x, coefficients, like):
     return total
 
 
-@entry(
-    types.void(types.int64, STATES, types.int64, types.boolean, types.Array(types.float32, 1, "C"))
-)
-def shown(game, states, lane, fresh, obs):
-    """`observe`, for Python."""
-    observe(game, states[lane], fresh, obs)
-
-
-@entry(STEP)
-def step(game, states, lane, action, two):
-    """Act once; the reward, and whether the episode terminates. `two` is an exponent of 2, which
-    a compiler that knew it would make a product of, and round otherwise."""
+@entry(STEP, handed=True)
+def step_acrobot(states, lane, action, two):
     state = states[lane]
-    if game == CARTPOLE:
-        return cartpole(state, action)
-    if game == ACROBOT:
-        return acrobot(state, action, two)
-    return mountain_car(state, action)
-
-
-@inner
-def cartpole(state, action):
-    x, speed, angle, turning = state[0], state[1], state[2], state[3]
-    force = 10.0 if action == 1 else -10.0
-    cosine, sine = math.cos(angle), math.sin(angle)
-    total = 0.1 + 1.0
-    moment = 0.1 * 0.5
-    push = (force + moment * (turning * turning) * sine) / total
-    bend = (9.8 * sine - cosine * push) / (0.5 * (4.0 / 3.0 - 0.1 * (cosine * cosine) / total))
-    gain = push - moment * bend * cosine / total
-    x, speed = x + 0.02 * speed, speed + 0.02 * gain
-    angle, turning = angle + 0.02 * turning, turning + 0.02 * bend
-    state[0], state[1], state[2], state[3] = x, speed, angle, turning
-    limit = 12 * 2 * math.pi / 360
-    return 1.0, x < -2.4 or x > 2.4 or angle < -limit or angle > limit
-
-
-@inner
-def mountain_car(state, action):
-    position, speed = state[0], state[1]
-    speed += (action - 1) * 0.001 + math.cos(3 * position) * (-0.0025)
-    speed = min(max(speed, -0.07), 0.07)
-    position += speed
-    position = min(max(position, -1.2), 0.6)
-    if position == -1.2 and speed < 0:
-        speed = 0.0
-    state[0], state[1] = position, speed
-    return -1.0, position >= 0.5 and speed >= 0
-
-
-@inner
-def acrobot(state, action, two):
     torque = action - 1.0
     a, b, c, d = state[0], state[1], state[2], state[3]
     span = 0.2 - 0
@@ -201,3 +220,6 @@ def swing(a, b, speed_a, speed_b, torque, two):
     )
     bend_a = -(d2 * bend_b + phi1) / d1
     return speed_a, speed_b, bend_a, bend_b
+
+
+ACROBOT = Kind(6, reset_acrobot, step_acrobot, show_acrobot)

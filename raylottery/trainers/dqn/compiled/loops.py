@@ -72,7 +72,7 @@ from raylottery.trainers.dqn.compiled.tables import (
 FORWARD = types.FunctionType(passes.FORWARD)
 BACKWARD = types.FunctionType(passes.BACKWARD)
 MOVE = types.FunctionType(optimizers.STEP)
-GAMES = (types.FunctionType(games.RESET), types.FunctionType(games.STEP))
+KIND = tuple(map(types.FunctionType, (games.RESET, games.STEP, games.SHOW)))
 
 
 # Acting
@@ -91,7 +91,7 @@ def best(q, lane):
 ACT = types.void(FORWARD, NET, PLAY, INTS, YES, WHOLE, NUMBER)
 
 
-@entry(ACT)
+@entry(ACT, handed=True)
 def act(forward, net, play, counters, dueling, actions, epsilon):
     """Choose an action in every lane: the best, or now and then any."""
     lanes, _, width = play.frames.shape
@@ -119,7 +119,7 @@ def act(forward, net, play, counters, dueling, actions, epsilon):
 RECORD = types.void(PLAY, NUMBER, TABLE, INTS, DOUBLES)
 
 
-@entry(RECORD)
+@entry(RECORD, handed=True)
 def record(play, gamma, replay, counters, returns):
     """Take what came of the last step in every lane: transitions that are whole with it, and
     returns of episodes that ended."""
@@ -159,32 +159,33 @@ def record(play, gamma, replay, counters, returns):
     counters[STEPS] += lanes
 
 
-PLAYING = (FORWARD, types.FunctionType(ACT), types.FunctionType(RECORD), *GAMES)
+PLAYING = (FORWARD, types.FunctionType(ACT), types.FunctionType(RECORD), *KIND)
 COLLECT = types.void(*PLAYING, NET, PLAY, GAME, RULES, TABLE, INTS, DOUBLES, DOUBLES)
 
 
-@entry(COLLECT)
+@entry(COLLECT, handed=True)
 def collect(
-    forward, act, record, reset, step, net, play, game, rules, replay, counters, returns, epsilons
-):
+    forward, act, record, reset, step, show, net, play, game, rules, replay, counters, returns,
+    epsilons
+):  # fmt: skip
     """One step of every lane for each share of random actions."""
     for epsilon in epsilons:
         act(forward, net, play, counters, rules.dueling, rules.actions, epsilon)
         for lane in range(len(play.marks)):
             marks = play.marks[lane]
-            reward, terminated = step(game.kind, game.states, lane, marks[ACTION], game.two)
+            reward, terminated = step(game.states, lane, marks[ACTION], game.two)
             play.sums[lane, REWARD] = reward
             marks[ELAPSED] += 1
             marks[TERMINATED] = terminated
             marks[ENDED_HERE] = terminated or marks[ELAPSED] >= game.limit
-            games.observe(game.kind, game.states[lane], False, play.frames[lane, REACHED])
+            show(game.states, lane, False, play.frames[lane, REACHED])
         record(play, rules.gamma, replay, counters, returns)
         for lane in range(len(play.marks)):
             fresh = play.marks[lane, ENDED_HERE] > 0
             if fresh:
-                reset(game.kind, game.states, game.streams, lane)
+                reset(game.states, game.streams, lane)
                 play.marks[lane, ELAPSED] = 0
-            games.observe(game.kind, game.states[lane], fresh, play.frames[lane, SEEN])
+            show(game.states, lane, fresh, play.frames[lane, SEEN])
 
 
 # Learning
@@ -192,7 +193,7 @@ def collect(
 DRAW = types.void(FLOATS, FLOATS, FLOATS, WHOLE, WHOLE, INTS, TABLE, TABLE, INTS)
 
 
-@entry(DRAW)
+@entry(DRAW, handed=True)
 def draw(here, there, far, width, lanes, actions, batch, replay, counters):
     """A batch of what is in the buffer now."""
     key, size = np.uint64(counters[REPLAY]), len(actions)
@@ -212,7 +213,7 @@ def draw(here, there, far, width, lanes, actions, batch, replay, counters):
 JUDGE = types.float64(*[TABLE] * 8, INTS, TABLE, *[YES] * 3)
 
 
-@entry(JUDGE)
+@entry(JUDGE, handed=True)
 def judge(
     here, there, far, output_deltas, q, choices, ratings, q_deltas,
     actions, batch, double, dueling, squared,
@@ -240,7 +241,7 @@ def judge(
 SYNC = types.void(FLOATS, FLOATS, INTS, NUMBER)
 
 
-@entry(SYNC)
+@entry(SYNC, handed=True)
 def sync(target, values, sources, tau):
     """Mix the online network into the target, or copy it."""
     if len(sources) == 0:
@@ -262,7 +263,7 @@ TRAIN = types.void(
 
 @entry(TRAIN)
 def train(
-    backward, move, draw, judge, sync, collect, forward, act, record, reset, step,
+    backward, move, draw, judge, sync, collect, forward, act, record, reset, step, show,
     acting, here, there, far, learner, play, game, rules, replay, counters,
     returns, epsilons, lrs, lost,
 ):  # fmt: skip
@@ -273,7 +274,7 @@ def train(
     for lr in lrs:
         if counters[DUE] == 0:
             collect(
-                forward, act, record, reset, step,
+                forward, act, record, reset, step, show,
                 acting, play, game, rules, replay, counters, returns, epsilons[rollout],
             )  # fmt: skip
             rollout += 1
@@ -312,17 +313,17 @@ def train(
 
 # Measuring
 
-MEASURE = types.void(FORWARD, *GAMES, NET, PLAY, GAME, YES, DOUBLES)
+MEASURE = types.void(FORWARD, *KIND, NET, PLAY, GAME, YES, DOUBLES)
 
 
 @entry(MEASURE)
-def measure(forward, reset, step, net, play, game, dueling, returns):
+def measure(forward, reset, step, show, net, play, game, dueling, returns):
     """One greedy episode in each lane."""
     lanes, _, width = play.frames.shape
     stride = net.outputs.shape[1]
     going = lanes
     for lane in range(lanes):
-        reset(game.kind, game.states, game.streams, lane)
+        reset(game.states, game.streams, lane)
         play.marks[lane, ELAPSED] = 0
         play.marks[lane, ENDED_HERE] = 0
         returns[lane] = 0
@@ -330,7 +331,7 @@ def measure(forward, reset, step, net, play, game, dueling, returns):
         for lane in range(lanes):
             seen = play.frames[lane, SEEN]
             fresh = play.marks[lane, ELAPSED] == 0
-            games.observe(game.kind, game.states[lane], fresh, seen)
+            show(game.states, lane, fresh, seen)
             for i in range(width):
                 net.acts[i * stride + lane] = seen[i]
         forward(net.plan, net.index, net.values, net.acts, stride)
@@ -340,7 +341,7 @@ def measure(forward, reset, step, net, play, game, dueling, returns):
             marks = play.marks[lane]
             if not marks[ENDED_HERE]:
                 action = best(net.q, lane)
-                reward, terminated = step(game.kind, game.states, lane, action, game.two)
+                reward, terminated = step(game.states, lane, action, game.two)
                 returns[lane] += reward
                 marks[ELAPSED] += 1
                 if terminated or marks[ELAPSED] >= game.limit:

@@ -91,7 +91,6 @@ class Play(NamedTuple):
 class Game(NamedTuple):
     """The compiled environments in them."""
 
-    kind: int
     limit: int
     two: float
     states: np.ndarray
@@ -115,8 +114,6 @@ class Rules(NamedTuple):
 NET = types.NamedTuple((PLAN, INDEX, FLOATS, FLOATS, TABLE, TABLE), Net)
 LEARNER = types.NamedTuple((FLOATS, INTS, *[FLOATS] * 5, TABLE, TABLE, INTS, TABLE, INTS), Learner)
 PLAY = types.NamedTuple((BOX, INT_TABLE, DOUBLE_TABLE), Play)
-GAME = types.NamedTuple(
-    (types.int64, types.int64, types.float64, games.STATES, games.STREAMS), Game
-)
+GAME = types.NamedTuple((types.int64, types.float64, games.STATES, games.STREAMS), Game)
 NUMBER, WHOLE, YES = types.float64, types.int64, types.boolean
 RULES = types.NamedTuple((WHOLE, NUMBER, WHOLE, WHOLE, NUMBER, YES, YES, YES, RULE), Rules)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from numba import njit
 
-from raylottery.trainers.dqn.compiled import environments, games
+from raylottery.trainers.dqn.compiled import environments
 from raylottery.trainers.dqn.compiled.chance import below, drawn, pcg64, share, uniform
 from tests.unit.trainers.dqn_compiled.agents import (
     assert_same_outcome,
@@ -36,8 +37,10 @@ def test_another_rounding_is_found_out_and_gymnasium_steps_instead(
 ) -> None:
     """By one unit in the last place of one state in some 50 steps."""
 
-    def step(kind, states, lane, action, two, plain=games.step):
-        found = plain(kind, states, lane, action, two)
+    kind = environments.KINDS[env]
+
+    def step(states, lane, action, two):
+        found = kind.step(states, lane, action, two)
         steps.append(found)
         if len(steps) == 50:
             states[lane, 1] = np.nextafter(states[lane, 1], np.inf)
@@ -46,7 +49,7 @@ def test_another_rounding_is_found_out_and_gymnasium_steps_instead(
     steps: list = []
     spec = trainer_of(f"trainer.env={env}").spec
     monkeypatch.setattr(environments, "_TRUE", {})
-    monkeypatch.setattr(games, "step", step)
+    monkeypatch.setitem(environments.KINDS, env, replace(kind, step=step))
     with caplog.at_level(logging.WARNING):
         assert environments.game(spec, [0]) is None
         assert environments.game(spec, [0]) is None

@@ -216,6 +216,7 @@ def test_schedules_shrink_with_the_round(monkeypatch: pytest.MonkeyPatch) -> Non
         seen["epsilons"] += epsilons.ravel().tolist()
         plain(*arguments)
 
+    assert trainer.agent  # which has compiled it by now
     monkeypatch.setattr(loops, "train", train)
     outcome = trainer.train(start(trainer, end=32, length=32))
     assert outcome.scores.steps == 32
