@@ -24,7 +24,7 @@ from statistics import median
 TRAINERS = {
     "agents": "{kind: dqn, engine: compiled, env: CartPole-v1, length: 2000ts}",
     "classifiers": "{kind: classifier, engine: compiled, dataset: mnist1d, model: mlp-100, "
-    "length: 40it, batch_size: 100}",
+    "length: 40it, batch_size: 100, lr: 0.001, optimizer: adam}",
 }
 STUDY = """
 name: compiling

@@ -124,7 +124,7 @@ class Handle:
         compiled = dispatcher.get_compile_result(signature)
         name = compiled.fndesc.llvm_cfunc_wrapper_name
         self._address = compiled.library.get_pointer_to_function(name)
-        assert self._address, f"declare that {dispatcher.__name__} is handed"
+        assert self._address, f"say that {dispatcher.__name__} is handed"
         self._numba_type_ = types.FunctionType(signature)
         """By which Numba knows it, and need not make a type of it at each call."""
 

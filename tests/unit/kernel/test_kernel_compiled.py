@@ -76,3 +76,8 @@ def test_nothing_is_compiled_for_other_arguments() -> None:
         with pytest.raises(TypeError):
             optimizers.mix(net.values.astype(np.float64), net.values, 0.5)
     assert len(optimizers.mix.compiled.signatures) == 1
+
+
+def test_there_is_no_handle_of_what_is_not_said_to_be_handed() -> None:
+    with pytest.raises(AssertionError, match="mix is handed"):
+        _ = optimizers.mix.handle
