@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -84,11 +83,18 @@ def chosen_densities(
         )
     least = min(reach["lowest"].min() for reach in reaches)
     most = max(reach["highest"].max() for reach in reaches)
-    for density in densities:
-        if not least <= density <= most:
-            raise UsageError(
-                f"density {density:g} is outside the data: both sides of a comparison by {by} "
-                f"were measured from {math.ceil(least * 1e4) / 1e4:g} to "
-                f"{math.floor(most * 1e4) / 1e4:g}. (A density is a share: 0.1 for 10 %.)"
-            )
-    return tuple(float(density) for density in densities)
+    return tuple(reached(density, least, most, by) for density in densities)
+
+
+def reached(density: float, least: float, most: float, by: str) -> float:
+    """A density that was measured; either end goes by the three digits that tables give it."""
+    ends = {f"{end:.3g}": float(end) for end in (least, most)}
+    if f"{density:.3g}" in ends:
+        return ends[f"{density:.3g}"]
+    if least <= density <= most:
+        return float(density)
+    where = f"from {' to '.join(ends)}" if len(ends) > 1 else f"at {least:.3g} alone"
+    raise UsageError(
+        f"density {density:g} is outside the data: both sides of a comparison by {by} were "
+        f"measured {where}. (A density is a share: 0.1 for 10 %.)"
+    )

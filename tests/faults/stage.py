@@ -290,13 +290,16 @@ class Stage:
         common = ("--block", "--num-cpus=1", "--num-gpus=0", "--disable-usage-stats",
                   "--object-store-memory=100000000")  # fmt: skip
         folders = [self.folder / f"{name}{self.nodes}" for name in "hn"]
+        ray = self.folder / "env/bin/python", "-m", "ray.scripts.scripts", "start"
+        if not ray[0].exists():  # Ray starts no workers from a path with a space
+            (self.folder / "env").symlink_to(sys.prefix)
         head = Command(
-            BIN / "ray", "start", "--head", *common, f"--port={port}",
+            *ray, "--head", *common, f"--port={port}",
             "--include-dashboard=false", f"--temp-dir={folders[0]}", env=self.environment(),
         )  # fmt: skip
         assert until(lambda: listening(port), STARTUP_S), head.said
         node = Command(
-            BIN / "ray", "start", *common, f"--address=127.0.0.1:{port}",
+            *ray, *common, f"--address=127.0.0.1:{port}",
             f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={folders[1]}",
             env=self.environment(),
         )  # fmt: skip

@@ -292,7 +292,7 @@ def test_one_arm_alone_has_nothing_to_stand_against(study):
     assert found.notes[0].startswith("3 of 6 lineages are unfinished. See `raylottery status")
     message = refusal(study.load(), "prune.scope", at_density=0.25)
     assert message.startswith("density 0.25 is outside the data")
-    assert "from 1 to 1" in message
+    assert "at 1 alone" in message
 
 
 def test_sweeps_whose_columns_clash_are_not_compared(study):

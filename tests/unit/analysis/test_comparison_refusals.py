@@ -61,9 +61,16 @@ def test_a_density_outside_the_data_states_the_range(study):
     study.write(flat, axes=SCOPES, densities=lambda values: deep[values["prune.scope"]])
     message = refusal(study.load(), at_density=[0.5, 0.05])
     assert message.startswith("density 0.05 is outside the data")
-    assert "from 0.0802 to 1." in message
+    assert "from 0.0801 to 1." in message
     assert "0.1 for 10 %" in refusal(study.load(), at_density=10)
-    assert compare(study.load(), "prune.scope", at_density=0.0802).effects[0].n == 3
+    for printed in (0.0801, 0.0801234, 1.0):
+        assert compare(study.load(), "prune.scope", at_density=printed).effects[0].n == 3
+
+
+def test_one_density_alone_is_asked_for_as_it_is_printed(study):
+    study.write(flat, axes=SCOPES, densities=lambda values: (0.068684,))
+    assert compare(study.load(), "prune.scope", at_density=0.0687).effects[0].n == 3
+    assert "measured at 0.0687 alone." in refusal(study.load(), at_density=0.07)
 
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.5, float("nan"), float("inf")])
