@@ -29,7 +29,8 @@ def analyse(
 
     opened = Store.existing(store)
     refuse_unknown(name, opened)
-    found = probe(kind, stored_sweep(name, opened), opened)
+    with render.counting(quiet=json) as tell:
+        found = probe(kind, stored_sweep(name, opened), opened, tell)
     if json:
         render.json(
             {

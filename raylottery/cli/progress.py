@@ -181,6 +181,23 @@ def opening(plan: Plan, seats: int, place: str) -> str:
     )
 
 
+class Count:
+    """A line, now and then, of how far a count has come and how long the rest will take."""
+
+    def __init__(self, say: Callable[[str], None], every_s: float = Diary.EVERY_S):
+        self.say = say
+        self.every_s = every_s
+        self.began = self.said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.said >= self.every_s and done < total:
+            self.said = now
+            self.say(
+                f"{done} of {total}, {duration((now - self.began) / done * (total - done))} left"
+            )
+
+
 class Lines:
     """A plain line for each file that is fetched."""
 

@@ -7,7 +7,7 @@ import json as jsonlib
 import logging
 import shlex
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -368,6 +368,22 @@ def watching(*, quiet: bool) -> Generator[Watcher]:
             yield Board(show=live.update, say=lambda text: live.console.print(text, markup=False))
     else:
         yield Diary(say=lines)
+
+
+@contextmanager
+def counting(*, quiet: bool) -> Generator[Callable[[int, int], None]]:
+    """What says how far a count has come: live, in plain lines, or not at all."""
+    from raylottery.cli.progress import Count
+
+    if quiet:
+        yield Count(say=lambda text: None)
+    elif sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=console(), refresh_per_second=4, transient=True) as live:
+            yield Count(say=live.update, every_s=0.25)
+    else:
+        yield Count(say=lines)
 
 
 @contextmanager

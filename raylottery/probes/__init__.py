@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from raylottery.errors import UsageError, did_you_mean
-from raylottery.probes.finished import FinishedRounds
+from raylottery.probes.finished import FinishedRounds, Tell
 from raylottery.spec import Sweep
 from raylottery.store import Store, layout
 from raylottery.store.schemas import ANALYSES
@@ -47,11 +47,13 @@ class Analysis:
     """Rounds of the sweep that are not finished, and so not in it."""
 
 
-def analyse(kind: str, sweep: Sweep, store: Store) -> Analysis:
+def analyse(
+    kind: str, sweep: Sweep, store: Store, tell: Tell = lambda done, total: None
+) -> Analysis:
     """Probe the finished rounds of a sweep and write the table of it."""
     if kind not in PROBES:
         raise UsageError(f"no such kind of analysis: {kind!r}. {did_you_mean(kind, PROBES)}")
-    found = FinishedRounds.of(sweep, store)
+    found = FinishedRounds.of(sweep, store, tell)
     module, name = PROBES[kind].split(":")
     rows: Probe = getattr(importlib.import_module(module), name)
     table = typed(rows(found), ANALYSES[kind])

@@ -61,7 +61,7 @@ def rows(found: FinishedRounds) -> Iterator[dict[str, Any]]:
         )
     trainers = PerNetwork(evaluator)
     chords: dict[tuple[str, str], Chord] = {}
-    for one, name, other in couples:
+    for one, name, other in found.each(couples, len(couples)):
         ends = one.round.key, other.round.key
         if ends not in chords:  # arms share dense networks
             weights = [found.ticket(end)["trained"] for end in (one, other)]

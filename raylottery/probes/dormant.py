@@ -57,7 +57,7 @@ class Activity:
 def rows(found: FinishedRounds) -> Iterator[dict[str, Any]]:
     nets = PerNetwork(lambda study: network(study.trainer))
     twins = PerNetwork(lambda study: network(study.trainer).double())
-    for finished, sections in found.tickets(found.rounds):
+    for finished, sections in found.each(found.tickets(found.rounds), len(found.rounds)):
         study = finished.measured
         net = nets.of(finished.study)
         net.load_state_dict(sections["trained"], strict=True)

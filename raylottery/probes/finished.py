@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from raylottery.errors import NothingYet, NotKept, UsageError
 from raylottery.spec import Lineage, Round, Sweep, lineages
@@ -15,6 +15,11 @@ from raylottery.store.tickets import Sections, read_ticket
 from raylottery.store.trimmed import note_of
 from raylottery.trainers.narrow import narrowed
 from raylottery.trainers.shuffled import shuffled
+
+
+Step = TypeVar("Step")
+Tell = Callable[[int, int], None]
+"""Is told how many of a probe's steps are done, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +79,10 @@ class FinishedRounds:
     rounds: Sequence[Finished]
     missing: int
     """Distinct rounds that are not finished."""
+    tell: Tell
 
     @classmethod
-    def of(cls, sweep: Sweep, store: Store) -> FinishedRounds:
+    def of(cls, sweep: Sweep, store: Store, tell: Tell = lambda done, total: None) -> Self:
         members = lineages(sweep)
         keys = {round.key for line in members for round in line.rounds}
         records = store.records(keys)
@@ -90,12 +96,18 @@ class FinishedRounds:
             if round.key in records
         ]
         missing = len(keys) - len(records)
-        return cls(sweep=sweep, store=store, rounds=rounds, missing=missing)
+        return cls(sweep=sweep, store=store, rounds=rounds, missing=missing, tell=tell)
 
     @property
     def masked(self) -> list[Finished]:
         """Those with masks over the study's own network: a small-dense one has another."""
         return [finished for finished in self.rounds if not finished.round.is_narrowed]
+
+    def each(self, steps: Iterable[Step], total: int) -> Iterator[Step]:
+        """Goes through the steps of a probe, and tells when one is done."""
+        for done, step in enumerate(steps, 1):
+            yield step
+            self.tell(done, total)
 
     def tickets(self, wanted: Sequence[Finished]) -> Iterator[tuple[Finished, Sections]]:
         """What some rounds kept, read a few at a time."""

@@ -29,7 +29,7 @@ class First(NamedTuple):
 
 def rows(found: FinishedRounds) -> Iterator[dict[str, Any]]:
     layers = PerNetwork(first_layer)
-    for finished, sections in found.tickets(found.masked):
+    for finished, sections in found.each(found.tickets(found.masked), len(found.masked)):
         first = layers.of(finished.study)
         mask = sections["mask"].get(first.name, first.dense)  # dense where it is never pruned
         fanout = per_input(mask).sum(dim=1).tolist()

@@ -51,7 +51,7 @@ def rows(found: FinishedRounds) -> list[dict[str, Any]]:
         by_index[one.round.index].append(one)
     ordered = []
     before: dict[str, Masked] = {}
-    for index in sorted(by_index):
+    for index in found.each(sorted(by_index), len(by_index)):
         now = [
             Masked(one, Masks(sections["mask"]))
             for one, sections in found.tickets(by_index[index])

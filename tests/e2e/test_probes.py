@@ -237,6 +237,20 @@ def test_the_command_shows_the_gist_and_json_the_rows(finished, capsys):
     assert len(found["rows"]) == len(load("tiny", store=root).analysis("size"))
 
 
+@pytest.mark.parametrize("kind", ["connectivity", "dormant", "inputs", "overlap"])
+def test_what_takes_long_tells_how_far_it_has_come(finished, kind):
+    root, sweep = finished
+    steps = {
+        "connectivity": 10,  # pairs
+        "dormant": len(rounds_of(root)),
+        "inputs": len(rounds_of(root, "small-dense")),
+        "overlap": 2,  # pruned rounds
+    }[kind]
+    told: list[tuple[int, int]] = []
+    analyse(kind, sweep, Store.open(str(root)), lambda done, total: told.append((done, total)))
+    assert told == [(done, steps) for done in range(1, steps + 1)]
+
+
 STEEP = """
 name: steep
 trainer:
