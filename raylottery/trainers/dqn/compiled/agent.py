@@ -44,6 +44,7 @@ class CompiledAgent:
     """Networks, lanes and a replay buffer, all in flat arrays."""
 
     def __init__(self, spec: DQNTrainer, space: EnvSpaces):
+        # Where Python steps the environments, any will do: it is never called.
         self.kind = environments.KINDS.get(spec.env, games.CARTPOLE)
         self.entries = Entries(self.kind)
         self.spec = spec
