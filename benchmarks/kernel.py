@@ -179,7 +179,7 @@ class Ours:
     def seconds(self, updates: int, shares: int = ALL) -> float:
         begun = time.process_time()
         self.loop(
-            *(passes.forward, passes.backward, optimizers.step),
+            *(passes.forward.handle, passes.backward.handle, optimizers.step.handle),
             *(shares, updates, self.net.updates, *self.arguments),
         )
         self.net.updates += updates

@@ -88,11 +88,11 @@ def chosen_densities(
 
 def reached(density: float, least: float, most: float, by: str) -> float:
     """A density that was measured; either end goes by the three digits that tables give it."""
+    if least <= density <= most:
+        return float(density)
     ends = {f"{end:.3g}": float(end) for end in (least, most)}
     if f"{density:.3g}" in ends:
         return ends[f"{density:.3g}"]
-    if least <= density <= most:
-        return float(density)
     where = f"from {' to '.join(ends)}" if len(ends) > 1 else f"at {least:.3g} alone"
     raise UsageError(
         f"density {density:g} is outside the data: both sides of a comparison by {by} were "

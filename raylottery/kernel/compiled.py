@@ -79,7 +79,8 @@ class Entry:
         any call, whatever it is called with.
         """
         with _LOCK, _collecting_nothing():
-            self.dispatcher.compile(self.signature)
+            if not self.dispatcher.signatures:  # or a thread that was here first has compiled it
+                self.dispatcher.compile(self.signature)
             self.dispatcher.disable_compile()
         return self.dispatcher
 
@@ -190,16 +191,12 @@ class _Part(JITCodeLibrary):
         self._finalize_dynamic_globals()
         self._finalized = True
 
-    def get_pointer_to_function(self, name: str) -> int:
-        self._ensure_finalized()
-        return 0
-
     @property
     def codegen(self) -> Any:
         return self  # whom Numba tells where Python's objects are, which are none
 
     def set_env(self, name: str, env: Any) -> None:
-        pass
+        assert not env.consts
 
 
 class _Inlining(Compiler):

@@ -1,6 +1,6 @@
 """One network, forward and backward, layer by layer, each on the path that its plan says.
 
-A compiled loop had better take these functions as arguments, of the types
+A compiled loop had better take these functions' handles as arguments, of the types
 `types.FunctionType(FORWARD)` and so on: called by their names they would be compiled once more,
 as a part of it, which takes seconds.
 """

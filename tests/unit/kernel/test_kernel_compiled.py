@@ -78,6 +78,12 @@ def test_nothing_is_compiled_for_other_arguments() -> None:
     assert len(optimizers.mix.compiled.signatures) == 1
 
 
+def test_a_second_thread_finds_what_the_first_compiled() -> None:
+    """As where both saw that it was not compiled, and one had to wait."""
+    compile_it = compiled.Entry.compiled.func
+    assert compile_it(optimizers.mix) is compile_it(optimizers.mix)
+
+
 def test_there_is_no_handle_of_what_is_not_said_to_be_handed() -> None:
     with pytest.raises(AssertionError, match="mix is handed"):
         _ = optimizers.mix.handle
