@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 # MNIST-1D's generator imports matplotlib, which keeps a list of fonts: not in the user's home.
 FONTS = Path(tempfile.gettempdir()) / "fonts-of-raylottery-tests"
 os.environ.setdefault("MPLCONFIGDIR", str(FONTS))
+# A shell's background job ignores interrupts, and so would what the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 WEIRD = """it's a "store" with 100% odd (names) & spaces é"""
 
 
