@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from raylottery.cli import render
+from raylottery.cli import progress, render
 from raylottery.cli.options import DEFAULT_STORE, JsonOption, StoreOption
 
 
@@ -29,7 +29,7 @@ def analyse(
 
     opened = Store.existing(store)
     refuse_unknown(name, opened)
-    with render.counting(quiet=json) as tell:
+    with progress.counting(quiet=json) as tell:
         found = probe(kind, stored_sweep(name, opened), opened, tell)
     if json:
         render.json(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from raylottery.cli import render
+from raylottery.cli import progress, render
 from raylottery.cli.options import JsonOption
 
 
@@ -62,7 +62,7 @@ def bring(dataset: str, mirror: str | None, *, json: bool) -> int:
     """Fetch a data set."""
     from raylottery.driver.doctor import fetch
 
-    with render.fetching(quiet=json) as watcher:
+    with progress.fetching(quiet=json) as watcher:
         done = fetch(dataset, mirror, watcher)
     if json:
         render.json(done._asdict())

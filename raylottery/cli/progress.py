@@ -1,13 +1,14 @@
-"""How a run looks while it goes: a board in a terminal, a diary in a pipe. So does a fetch."""
+"""How a run looks while it goes: a board in a terminal, a diary in a pipe. So do a fetch and a probe."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from raylottery.cli.render import duration, size
-from raylottery.spec import Lineage
+from raylottery.cli.render import console, duration, lines, size
 
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from raylottery.driver.plan import Plan
+    from raylottery.driver.watch import Watcher
+    from raylottery.spec import Lineage
 
 
 class Tally:
@@ -246,3 +249,43 @@ def bars(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), *columns, console=console
     )
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Generator[Watcher]:
+    """A watcher that suits where the output goes: live, plain lines, or silent."""
+    if quiet:
+        yield Diary(say=lambda text: None)
+    elif sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=console(), refresh_per_second=4, transient=True) as live:
+            yield Board(show=live.update, say=lambda text: live.console.print(text, markup=False))
+    else:
+        yield Diary(say=lines)
+
+
+@contextmanager
+def counting(*, quiet: bool) -> Generator[Callable[[int, int], None]]:
+    """What says how far a count has come: live, in plain lines, or not at all."""
+    if quiet:
+        yield Count(say=lambda text: None)
+    elif sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(console=console(), refresh_per_second=4, transient=True) as live:
+            yield Count(say=live.update, every_s=0.25)
+    else:
+        yield Count(say=lines)
+
+
+@contextmanager
+def fetching(*, quiet: bool) -> Generator[Bars | Lines]:
+    """A bar for every file that is fetched, or plain lines, or nothing."""
+    if quiet:
+        yield Lines(write=lambda text: None)
+    elif sys.stdout.isatty():
+        with bars(console()) as progress:
+            yield Bars(progress)
+    else:
+        yield Lines(write=lines)

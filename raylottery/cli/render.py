@@ -1,4 +1,4 @@
-"""The only module that writes to the terminal: tables, live progress, plain lines, JSON."""
+"""What writes to the terminal: tables, plain lines, JSON. What moves there is in `progress`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json as jsonlib
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
     from raylottery.analysis import Comparison, Finding, Summary
     from raylottery.analysis.stats import Estimate
-    from raylottery.cli.progress import Bars, Lines
     from raylottery.driver.jobs import Job
     from raylottery.driver.live import Live
     from raylottery.driver.plan import Plan
     from raylottery.driver.play import Played
     from raylottery.driver.stored import Standing
-    from raylottery.driver.watch import Result, Watcher
+    from raylottery.driver.watch import Result
     from raylottery.spec import Lineage
 
 
@@ -352,49 +351,3 @@ def finished(result: Result, store: str, words: Sequence[str]) -> None:
         from raylottery.analysis import load, summary
 
         scores(summary(load(name, store=store)), f"{name}: mean score of the seeds, by density")
-
-
-@contextmanager
-def watching(*, quiet: bool) -> Generator[Watcher]:
-    """A watcher that suits where the output goes: live, plain lines, or silent."""
-    from raylottery.cli.progress import Board, Diary
-
-    if quiet:
-        yield Diary(say=lambda text: None)
-    elif sys.stdout.isatty():
-        from rich.live import Live
-
-        with Live(console=console(), refresh_per_second=4, transient=True) as live:
-            yield Board(show=live.update, say=lambda text: live.console.print(text, markup=False))
-    else:
-        yield Diary(say=lines)
-
-
-@contextmanager
-def counting(*, quiet: bool) -> Generator[Callable[[int, int], None]]:
-    """What says how far a count has come: live, in plain lines, or not at all."""
-    from raylottery.cli.progress import Count
-
-    if quiet:
-        yield Count(say=lambda text: None)
-    elif sys.stdout.isatty():
-        from rich.live import Live
-
-        with Live(console=console(), refresh_per_second=4, transient=True) as live:
-            yield Count(say=live.update, every_s=0.25)
-    else:
-        yield Count(say=lines)
-
-
-@contextmanager
-def fetching(*, quiet: bool) -> Generator[Bars | Lines]:
-    """A bar for every file that is fetched, or plain lines, or nothing."""
-    from raylottery.cli.progress import Bars, Lines, bars
-
-    if quiet:
-        yield Lines(write=lambda text: None)
-    elif sys.stdout.isatty():
-        with bars(console()) as progress:
-            yield Bars(progress)
-    else:
-        yield Lines(write=lines)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from raylottery.cli import render
+from raylottery.cli import progress, render
 from raylottery.cli.options import (
     DEFAULT_STORE,
     JsonOption,
@@ -50,7 +50,7 @@ def run(
     spec = read_sweep(sweep, set_)
     opened = Store.open(store)
     trackers = open_trackers(track, spec.name, opened)
-    with render.watching(quiet=json) as watcher:
+    with progress.watching(quiet=json) as watcher:
         tracking = Tracking(watcher, trackers, opened)
         result = conduct(
             spec,
