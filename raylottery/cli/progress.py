@@ -1,4 +1,4 @@
-"""How a run looks while it goes: a board in a terminal, a diary in a pipe. So do a fetch and a probe."""
+"""How what takes long looks while it goes: live in a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
