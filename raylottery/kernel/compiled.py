@@ -50,21 +50,33 @@ INNER: dict[str, Any] = {
 
 def inner(function: Callable) -> Callable[..., Any]:
     """Compiles a function into its callers."""
-    return njit(pipeline_class=_Inlining, **INNER, **OPTIONS)(function)
+    return njit(pipeline_class=_PartCompiler, **INNER, **OPTIONS)(function)
 
 
-def entry(signature: Any, *, handed: bool = False) -> Callable[[Callable], Entry]:
-    """Compiles a function for one signature, when it is first needed; see `Entry.handle` for what
-    is `handed` to another."""
-    return lambda function: Entry(function, signature, handed)
+def entry(
+    signature: Any, *, called: bool = True, handed: bool = False
+) -> Callable[[Callable], Entry]:
+    """Compiles a function for one signature, when it is first needed.
+
+    Args:
+        called: whether Python calls it.
+        handed: whether others are handed it; see `Entry.handle`.
+    """
+    return lambda function: Entry(function, signature, called, handed)
 
 
 class Entry:
     """A function that Python calls, and compiled code by its name or by a handle."""
 
-    def __init__(self, function: Callable, signature: Any, handed: bool):
+    def __init__(self, function: Callable, signature: Any, called: bool, handed: bool):
         self.signature = signature
-        self.dispatcher: Any = njit(no_cfunc_wrapper=not handed, **OPTIONS)(function)
+        # A wrapper for Python, which looks at each argument, is often more than what it wraps.
+        self.dispatcher: Any = njit(
+            pipeline_class=_WholeCompiler,
+            no_cpython_wrapper=not called,
+            no_cfunc_wrapper=not handed,
+            **OPTIONS,
+        )(function)
         if cache_folder(sources_of(function)) is not None:
             self.dispatcher._cache = _Cache(function)
 
@@ -180,7 +192,19 @@ def digest(sources: Path) -> str:
     return found.hexdigest()[:16]
 
 
-class _Part(JITCodeLibrary):
+class _Whole(JITCodeLibrary):
+    """Code that LLVM optimizes once, when all its parts are there. Numba would do it before as
+    well, function by function and module by module, to prune references."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+class _Part(_Whole):
     """Code that is a part of others alone. Numba would have LLVM optimize it, and make machine
     code of it, in each function that it passes through on its way to an entry."""
 
@@ -199,11 +223,18 @@ class _Part(JITCodeLibrary):
         assert not env.consts
 
 
-class _Inlining(Compiler):
+class _WholeCompiler(Compiler):
+    library: type[JITCodeLibrary] = _Whole
+
     def define_pipelines(self) -> list[Any]:
         state = self.state
-        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
         return super().define_pipelines()
+
+
+class _PartCompiler(_WholeCompiler):
+    library = _Part
 
 
 class _Locator(caching._CacheLocator):

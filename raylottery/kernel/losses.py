@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import types
 
-from raylottery.kernel.compiled import entry
+from raylottery.kernel.compiled import entry, inner
 from raylottery.kernel.passes import FLOATS
 from raylottery.kernel.simd import (
     NARROW,
@@ -70,7 +70,7 @@ def cross_entropy(logits, labels, smoothing, deltas):
     return loss / batch
 
 
-@entry(types.float64(TABLE, LABELS, FLOATS, FLOATS, types.boolean, TABLE, FLOATS))
+@inner
 def chosen_values(q, actions, wanted, weights, squared, deltas, errors):
     """Of the values of the actions that were taken, squared or Huber's; fills their errors."""
     batch = len(actions)
@@ -94,7 +94,7 @@ def chosen_values(q, actions, wanted, weights, squared, deltas, errors):
     return loss / batch
 
 
-@entry(types.void(TABLE, TABLE, FLOATS, FLOATS, FLOATS))
+@inner
 def bootstrapped(choosing, rating, rewards, discounts, wanted):
     """Rewards, and the discounted value that one network gives the action another one chooses."""
     for b in range(len(rewards)):
@@ -118,7 +118,7 @@ def dueling_values(streams, q):
             q[action, b] = streams[0, b] + (streams[action + 1, b] - mean)
 
 
-@entry(types.void(TABLE, TABLE))
+@inner
 def dueling_deltas(deltas, streams):
     """Deltas of the two streams from those of the values of actions."""
     actions = len(deltas)

@@ -149,7 +149,8 @@ def record(play, gamma, replay, counters, returns):
             left = 1.0 - marks[TERMINATED]
             row[2 * width + DISCOUNT] = left * gamma ** marks[COUNT]
             counters[NEXT] = (counters[NEXT] + 1) % len(replay)
-            counters[SIZE] = min(counters[SIZE] + 1, len(replay))
+            if counters[SIZE] < len(replay):
+                counters[SIZE] += 1
             marks[OLDEST] = (marks[OLDEST] + 1) % n_step
             marks[COUNT] -= 1
         if marks[ENDED_HERE]:
@@ -193,7 +194,7 @@ def collect(
 DRAW = types.void(FLOATS, FLOATS, FLOATS, WHOLE, WHOLE, INTS, TABLE, TABLE, INTS)
 
 
-@entry(DRAW, handed=True)
+@entry(DRAW, called=False, handed=True)
 def draw(here, there, far, width, lanes, actions, batch, replay, counters):
     """A batch of what is in the buffer now."""
     key, size = np.uint64(counters[REPLAY]), len(actions)
@@ -213,7 +214,7 @@ def draw(here, there, far, width, lanes, actions, batch, replay, counters):
 JUDGE = types.float64(*[TABLE] * 8, INTS, TABLE, *[YES] * 3)
 
 
-@entry(JUDGE, handed=True)
+@entry(JUDGE, called=False, handed=True)
 def judge(
     here, there, far, output_deltas, q, choices, ratings, q_deltas,
     actions, batch, double, dueling, squared,
@@ -241,7 +242,7 @@ def judge(
 SYNC = types.void(FLOATS, FLOATS, INTS, NUMBER)
 
 
-@entry(SYNC, handed=True)
+@entry(SYNC, called=False, handed=True)
 def sync(target, values, sources, tau):
     """Mix the online network into the target, or copy it."""
     if len(sources) == 0:
