@@ -92,7 +92,7 @@ class Entry:
         """
         with _LOCK, _collecting_nothing():
             if not self.dispatcher.signatures:  # or a thread that was here first has compiled it
-                self.dispatcher.compile(self.signature)
+                with_room_below(self.dispatcher.compile, self.signature)
             self.dispatcher.disable_compile()
         return self.dispatcher
 
@@ -123,6 +123,19 @@ def _collecting_nothing() -> Generator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def with_room_below(function: Callable, argument: Any) -> Any:
+    """Call a function whose own calls, however deep, find memory for their frames.
+
+    CPython holds frames in chunks of 16 KiB, and gives a chunk back to the system when the first
+    frame in it returns. A loop whose calls happen to begin a chunk then asks for one each time,
+    and Numba has such loops by the hundred. A frame that claims a stack of 1 MiB gets one of 2.
+    """
+    return function(argument)
+
+
+with_room_below.__code__ = with_room_below.__code__.replace(co_stacksize=1 << 17)
 
 
 @typeof_impl.register(Entry)

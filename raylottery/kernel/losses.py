@@ -12,7 +12,6 @@ import numpy as np
 from numba import types
 
 from raylottery.kernel.compiled import entry, inner
-from raylottery.kernel.passes import FLOATS
 from raylottery.kernel.simd import (
     NARROW,
     add,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
@@ -16,6 +18,12 @@ from raylottery.kernel.plan import DENSE, SPARSE
 
 
 PATHS = {"dense": DENSE, "sparse": SPARSE}
+
+
+def called(function: Any) -> Callable[..., Any]:
+    """What compiled code alone calls, for Python."""
+    dispatcher = getattr(function, "dispatcher", function)
+    return njit(error_model="numpy")(dispatcher.py_func)
 
 
 def layers(

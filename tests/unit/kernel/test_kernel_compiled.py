@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -87,3 +88,25 @@ def test_a_second_thread_finds_what_the_first_compiled() -> None:
 def test_there_is_no_handle_of_what_is_not_said_to_be_handed() -> None:
     with pytest.raises(AssertionError, match="mix is handed"):
         _ = optimizers.mix.handle
+
+
+def test_calls_while_compiling_find_memory_for_their_frames() -> None:
+    """However deep a loop lies, its calls need no new memory each."""
+
+    def deep(depth: int) -> None:
+        if depth:
+            deep(depth - 1)
+        else:
+            for _ in range(100):
+                abs_of(-1)
+
+    def abs_of(number: int) -> int:
+        return abs(number)
+
+    def every_depth(_: None) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for depth in range(400):
+            deep(depth)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert compiled.with_room_below(every_depth, None) < 400

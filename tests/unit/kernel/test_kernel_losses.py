@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raylottery.kernel import losses
+from tests.unit.kernel.samples import called
 
 
 BATCH, LANES = 37, 48
@@ -71,7 +72,7 @@ def test_chosen_values(outputs: np.ndarray, squared: bool) -> None:
     wanted = rng.normal(size=BATCH).astype(np.float32)
     weights = rng.random(BATCH).astype(np.float32)
     deltas, errors = np.full_like(outputs, 9), np.zeros(BATCH, np.float32)
-    ours = losses.chosen_values(outputs, actions, wanted, weights, squared, deltas, errors)
+    ours = called(losses.chosen_values)(outputs, actions, wanted, weights, squared, deltas, errors)
     x = tensor(outputs)
     chosen = x[torch.arange(BATCH), torch.from_numpy(actions)]
     kind = functional.mse_loss if squared else functional.huber_loss
@@ -85,7 +86,9 @@ def test_one_network_chooses_the_action_that_another_rates() -> None:
     rating = np.array([[10, 20, 30], [40, 50, 60]], np.float32)
     wanted = np.zeros(3, np.float32)
     rewards = np.array([1, 2, 3], np.float32)
-    losses.bootstrapped(choosing, rating, rewards, np.array([0.5, 1, 0], np.float32), wanted)
+    called(losses.bootstrapped)(
+        choosing, rating, rewards, np.array([0.5, 1, 0], np.float32), wanted
+    )
     assert wanted.tolist() == [21, 22, 3]
 
 
@@ -98,7 +101,7 @@ def test_dueling_streams(outputs: np.ndarray) -> None:
     dq = np.random.default_rng(3).normal(size=q.shape).astype(np.float32)
     dq[:, BATCH:] = 0
     streams = np.zeros_like(outputs)
-    losses.dueling_deltas(dq, streams)
+    called(losses.dueling_deltas)(dq, streams)
     theirs.backward(torch.from_numpy(dq[:, :BATCH].T.copy()).double())
     assert x.grad is not None
     np.testing.assert_allclose(streams[:, :BATCH].T, x.grad, rtol=1e-5, atol=1e-6)

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from raylottery.kernel import Layer, Network, Rule, adam, losses, sgd
 from raylottery.kernel.packing import reaching
 from raylottery.kernel.plan import DENSE, OUTPUTS, SPARSE
-from tests.unit.kernel.samples import PATHS, gradients, layers, network
+from tests.unit.kernel.samples import PATHS, called, gradients, layers, network
 
 
 SIZES = (4, 60, 50, 3)
+
+
+chosen_values = called(losses.chosen_values)
 
 
 def trained(net: Network, updates: int, *, rule: Rule, seed: int = 0, batch: int = 64) -> Network:
@@ -31,7 +34,7 @@ def trained(net: Network, updates: int, *, rule: Rule, seed: int = 0, batch: int
         wanted = np.sin(x.sum(axis=1) + actions).astype(np.float32)
         room.inputs[:, :batch] = x.T
         net.forward(room)
-        losses.chosen_values(room.outputs, actions, wanted, weights, False, room.deltas, errors)
+        chosen_values(room.outputs, actions, wanted, weights, False, room.deltas, errors)
         net.backward(room)
         net.step(rule, 1e-3)
     return net

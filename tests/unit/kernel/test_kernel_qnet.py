@@ -11,7 +11,7 @@ from raylottery.spec.dqn import DQNTrainer
 from raylottery.spec.extent import Extent
 from raylottery.trainers.dqn import nets
 from raylottery.trainers.dqn.envs import EnvSpaces
-from tests.unit.kernel.samples import PATHS, network
+from tests.unit.kernel.samples import PATHS, called, network
 
 
 ACTIONS, BATCH = 3, 20
@@ -56,7 +56,7 @@ def test_values_and_gradients_are_the_networks(dueling: bool, path: str) -> None
     outputs = ours.forward(room)
     if dueling:
         losses.dueling_values(outputs, q)
-        losses.dueling_deltas(dq, room.deltas)
+        called(losses.dueling_deltas)(dq, room.deltas)
     else:
         q[:] = outputs
         room.deltas[:] = dq

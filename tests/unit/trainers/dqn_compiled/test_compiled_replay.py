@@ -11,10 +11,13 @@ from raylottery.spec import DQNTrainer
 from raylottery.trainers.dqn.compiled import loops, tables
 from raylottery.trainers.dqn.compiled.agent import played
 from raylottery.trainers.dqn.replay import Assembler, Replay, stack
+from tests.unit.kernel.samples import called
 from tests.unit.trainers.dqn_compiled.agents import LADDER, start, trainer_of
 
 
 WIDTH = 3
+
+draw = called(loops.draw)
 
 
 @given(
@@ -118,7 +121,7 @@ def test_batches_are_drawn_from_all_that_is_there_and_from_nothing_else() -> Non
     drawn = set()
     for _ in range(40):
         numbers = agent.learner.batch
-        loops.draw(
+        draw(
             *(agent.here.acts, agent.there.acts, agent.far.acts, 4, agent.here.outputs.shape[1]),
             *(agent.learner.actions, numbers, agent.replay, agent.counters),
         )

@@ -17,6 +17,7 @@ from raylottery.pruning import Masks
 from raylottery.trainers.base import Previous, Weights
 from raylottery.trainers.dqn import nets
 from raylottery.trainers.dqn.compiled import CompiledDQN, layers, loops, tables
+from tests.unit.kernel.samples import called
 from tests.unit.trainers.dqn_compiled.agents import (
     dense,
     masks_of,
@@ -25,6 +26,8 @@ from tests.unit.trainers.dqn_compiled.agents import (
     trainer_of,
 )
 
+
+draw = called(loops.draw)
 
 WIDE = ("trainer.hidden=[40, 30]", "trainer.batch_size=50", "trainer.adam_epsilon=0.001")
 RULES = {
@@ -145,7 +148,7 @@ def drawn_next(trainer: CompiledDQN) -> dict[str, Tensor]:
     actions, numbers = np.zeros(size, np.int64), np.zeros((tables.ROWS, size), np.float32)
     lanes = agent.here.outputs.shape[1]
     here, there, far = (np.zeros(4 * lanes, np.float32) for _ in range(3))
-    loops.draw(here, there, far, 4, lanes, actions, numbers, agent.replay, counters)
+    draw(here, there, far, 4, lanes, actions, numbers, agent.replay, counters)
     assert np.array_equal(there, far)
     contents = {name: part.numpy() for name, part in agent.contents().items()}
     known = {row.tobytes(): place for place, row in enumerate(contents["obs"])}
