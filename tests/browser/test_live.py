@@ -84,8 +84,7 @@ def strip(browser: Browser) -> str:
     return " ".join(" ".join(shown(browser, ".now p, .now li")).split())
 
 
-@pytest.mark.parametrize("width", [PHONE, DESKTOP])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "light"), (DESKTOP, "dark")])
 def test_it_fills_itself_while_a_sweep_runs(browser, sweep, width, scheme):
     sweep.describe()
     browser.open(sweep.url, width=width, scheme=scheme)
